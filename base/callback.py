@@ -1,0 +1,68 @@
+"""Hooks for what does not depend on the task; they may have state of their own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from base.stateful import collect, restore
+
+HOOKS = ("on_train_start", "on_epoch_start", "on_step_end", "on_epoch_end", "on_train_end")
+
+
+class Callback:
+    """Override any hook; each gets the trainer. One with state defines the two last methods too."""
+
+    def on_train_start(self, trainer: Any) -> None:
+        """Everything is built and, on a resume, restored."""
+
+    def on_epoch_start(self, trainer: Any, epoch: int) -> None:
+        """Before the first batch of ``epoch`` (from 1), or where a resumed run goes on in it."""
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        """After the optimizer's step; must not wait for the device at every batch."""
+
+    def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
+        """After validation; what is put into ``log`` is printed, stored and monitored."""
+
+    def on_train_end(self, trainer: Any) -> None:
+        """The run is over, however it ended; the writer is still open."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what ``state_dict`` gave."""
+
+
+class CallbackList:
+    """Calls the hooks that callbacks really override, in their order."""
+
+    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+        self.callbacks: list[Callback] = []
+        self._hooks: dict[str, list[Any]] = {hook: [] for hook in HOOKS}
+        for callback in callbacks:
+            self.add(callback)
+
+    def add(self, callback: Callback) -> None:
+        self.callbacks.append(callback)
+        for hook in HOOKS:
+            if getattr(type(callback), hook) is not getattr(Callback, hook):
+                self._hooks[hook].append(getattr(callback, hook))
+
+    def call(self, hook: str, trainer: Any, *args: Any) -> None:
+        for function in self._hooks[hook]:
+            function(trainer, *args)
+
+    def state_dict(self) -> dict[str, Any]:
+        return collect(self._named())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        restore(self._named(), state)
+
+    def _named(self) -> dict[str, Any]:
+        """Callbacks by class; a second one of a class gets a number."""
+        named: dict[str, Any] = {}
+        for callback in self.callbacks:
+            name = type(callback).__name__
+            count = sum(key.split("#")[0] == name for key in named)
+            named[f"{name}#{count + 1}" if count else name] = callback
+        return named

@@ -1,0 +1,52 @@
+"""Data that is one array per field: a batch is one indexed read and one transform."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class InMemoryDataset(Dataset[Any]):
+    """Tensors or numpy arrays (``numpy.memmap`` as well) whose first dimension is the samples.
+
+    Give its loader ``collate_fn=as_fetched``: what it fetches are batches already.
+
+    Args:
+        fields: arrays of equal length: images (n, c, h, w), rows (n, columns), tokens (n, length),
+            targets (n,), ... They are kept as they are; uint8 images stay uint8.
+        transform: gets the whole batch of the first field, returns what the model gets. Random
+            transforms of torchvision's v2 draw once for a batch; per sample they need a loop.
+
+    Raises:
+        ValueError: no field, or fields of different lengths.
+    """
+
+    def __init__(self, *fields: Any, transform: Callable[[torch.Tensor], Any] | None = None) -> None:
+        lengths = [len(field) for field in fields]
+        if not fields or len(set(lengths)) > 1:
+            raise ValueError(f"expected fields of one length, got lengths {lengths}")
+        self.fields = fields
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.fields[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Any, ...]:
+        """The batch of these samples, one entry per field."""
+        return self._fetch(torch.as_tensor(indices))
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        batch = self._fetch(torch.as_tensor([index]))
+        return tuple(field[0] for field in batch)
+
+    def _fetch(self, indices: torch.Tensor) -> tuple[Any, ...]:
+        first, *others = (self._take(field, indices) for field in self.fields)
+        return (first if self.transform is None else self.transform(first), *others)
+
+    @staticmethod
+    def _take(field: Any, indices: torch.Tensor) -> torch.Tensor:
+        if isinstance(field, torch.Tensor):
+            return field[indices]
+        return torch.from_numpy(np.ascontiguousarray(field[indices.numpy()]))

@@ -1,0 +1,37 @@
+"""How far a run has come."""
+
+from typing import Any
+
+
+class Progress:
+    """Counts of *finished* things.
+
+    Attributes:
+        epoch: whole epochs, validation included.
+        batch: training batches of the current epoch.
+        step: optimizer steps of the whole run.
+        data_epoch, data_batch: whole passes over the data, and batches of the current one. With
+            ``len_epoch`` an epoch is not a pass.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = self.batch = self.step = self.data_epoch = self.data_batch = 0
+
+    def finish_batch(self) -> None:
+        self.batch += 1
+        self.data_batch += 1
+        self.step += 1
+
+    def finish_pass(self) -> None:
+        self.data_epoch += 1
+        self.data_batch = 0
+
+    def finish_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.batch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)

@@ -1,0 +1,53 @@
+"""The epochs of a run as a table that other programs read: one JSON object a line."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from utils.errors import RunError
+
+FILE_NAME = "history.jsonl"
+
+
+class History:
+    """Appends one row per epoch to ``history.jsonl``; read it by
+    ``pandas.read_json(path, lines=True)``.
+
+    Args:
+        folder: of the log; must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / FILE_NAME
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds an epoch: numbers and strings; NaN and infinities are kept as ``NaN``, ``Infinity``.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row, default=str) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All epochs so far; a line that a kill left unfinished is passed over."""
+        if not self.path.is_file():
+            return []
+        rows = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return rows
+
+    def keep_until(self, epoch: int) -> None:
+        """Drops the rows after ``epoch``: a resumed run writes them again."""
+        rows = [row for row in self.rows() if row["epoch"] <= epoch]
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        os.replace(temporary, self.path)

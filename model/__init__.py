@@ -1,0 +1,1 @@
+"""The example model, losses and metrics."""

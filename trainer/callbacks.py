@@ -1,0 +1,52 @@
+"""What is sent to TensorBoard once an epoch, beside the numbers."""
+
+import logging
+from typing import Any
+
+import torch
+
+from base.callback import Callback
+from utils.parallel import unwrap_model
+
+MAX_IMAGES = 32
+
+logger = logging.getLogger(__name__)
+
+
+class InputImages(Callback):
+    """Shows the first input images of each epoch, as the model gets them."""
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        if batch_idx != 0 or not trainer.writer.enabled:
+            return
+        show_images(trainer.writer, trainer.split_batch(batch)[0])
+
+
+class ParameterHistograms(Callback):
+    """Shows how the values of each parameter are spread."""
+
+    def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
+        if not trainer.writer.enabled:
+            return
+        for name, parameter in unwrap_model(trainer.model).named_parameters():
+            values = parameter.detach().cpu()  # waits for the device
+            finite = values[values.isfinite()]
+            if len(finite) < values.numel():
+                logger.warning("epoch %d: %d values of %s are not finite; the histogram leaves them "
+                               "out", epoch, values.numel() - len(finite), name)
+            if len(finite):
+                trainer.writer.add_histogram(name, finite, bins="auto")
+
+
+def show_images(writer: Any, data: Any) -> None:
+    """Sends the first images of a batch, each stretched to the full range of brightness.
+
+    Args:
+        data: (batch, channels, height, width) with 1 or 3 channels; anything else is passed over.
+    """
+    if not isinstance(data, torch.Tensor) or data.ndim != 4 or data.shape[1] not in (1, 3):
+        return
+    images = data[:MAX_IMAGES].detach().float().cpu()  # waits for the device
+    low = images.amin(dim=(1, 2, 3), keepdim=True)
+    high = images.amax(dim=(1, 2, 3), keepdim=True)
+    writer.add_images("input", ((images - low) / (high - low).clamp_min(1e-8)).nan_to_num())

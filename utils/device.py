@@ -1,0 +1,67 @@
+"""Which device to train on, and batches on their way to it."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_device(n_gpu_use: int) -> "tuple[torch.device, list[int]]":
+    """Chooses the device for ``n_gpu_use`` GPUs; with fewer present, warns and takes those.
+
+    Args:
+        n_gpu_use: 0 is the CPU. On a machine without CUDA, 1 or more is Apple's GPU if there is one.
+
+    Returns:
+        The device to place the model on, and the ids of the GPUs to use: the first ones.
+    """
+    import torch
+
+    present = torch.cuda.device_count()
+    if n_gpu_use > 0 and not present and torch.backends.mps.is_available():
+        return torch.device("mps"), []
+    if n_gpu_use > present:
+        logger.warning("n_gpu is %d, but this machine has %s: training on %s", n_gpu_use,
+                       f"only {present}" if present else "no usable GPU",
+                       "those" if present else "the CPU")
+    ids = list(range(min(n_gpu_use, present)))
+    return torch.device("cuda:0" if ids else "cpu"), ids
+
+
+def to_device(batch: Any, device: "torch.device", **options: Any) -> Any:
+    """A copy of the batch with its tensors on ``device``; other things are left as they are.
+
+    Args:
+        batch: a tensor, or lists, tuples, named tuples and dicts of them, nested.
+        options: for ``Tensor.to``; ``memory_format`` goes to 4-d tensors only.
+    """
+    if isinstance(batch, (list, tuple)):
+        moved = [to_device(item, device, **options) for item in batch]
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device, **options) for key, value in batch.items()}
+    if not hasattr(batch, "to"):
+        return batch
+    if "memory_format" in options and getattr(batch, "ndim", 0) != 4:
+        options = {key: value for key, value in options.items() if key != "memory_format"}
+    return batch.to(device, non_blocking=True, **options)
+
+
+def synchronize(device: "torch.device") -> None:
+    """Waits until the device has done what was asked of it; for measurements."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def num_samples(batch: Any) -> int:
+    """Samples in a batch: the length of the first tensor in it."""
+    while isinstance(batch, (list, tuple, dict)) and batch:
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    return len(batch) if getattr(batch, "ndim", 0) else 1

@@ -1,0 +1,101 @@
+"""Means of a pass over the data, weighted by samples, kept on the device."""
+
+import math
+from typing import Any
+
+
+class MetricTracker:
+    """Running means of named values, and metrics that are computed over the whole set.
+
+    Nothing here waits for the device before ``avg`` or ``result`` is called, unless there is a
+    writer, which gets each value as it comes.
+
+    Args:
+        keys: names in the order of the result; others may be updated as well and come after.
+        writer: gets ``add_scalar(key, value)`` at each update.
+        whole_set: objects of torchmetrics' protocol (``update``, ``compute``, ``reset``); the
+            caller updates them with (output, target).
+    """
+
+    def __init__(self, *keys: str, writer: Any = None,
+                 whole_set: dict[str, Any] | None = None) -> None:
+        self.keys = keys
+        self.writer = writer
+        self.whole_set = whole_set or {}
+        self.reset()
+
+    def reset(self) -> None:
+        self._totals: dict[str, Any] = {}
+        self._counts: dict[str, float] = dict.fromkeys(self.keys, 0)
+        for metric in self.whole_set.values():
+            metric.reset()
+
+    def update(self, key: str, value: Any, n: float = 1) -> None:
+        """Adds a mean over ``n`` samples: a number or a 0-d tensor, whose graph is not kept."""
+        if self.writer is not None:
+            self.writer.add_scalar(key, value)
+        if hasattr(value, "detach"):
+            value = value.detach()
+        total = self._totals.get(key)
+        if total is None:
+            self._totals[key] = self._first(value, n)
+        elif hasattr(total, "add_") and hasattr(value, "detach"):
+            total.add_(value, alpha=n)
+        else:
+            self._totals[key] = total + value * n
+        self._counts[key] = self._counts.get(key, 0) + n
+
+    def avg(self, key: str) -> float:
+        """The mean so far; NaN for a key that was never updated. Waits for the device."""
+        count = self._counts.get(key, 0)
+        return float(self._totals[key]) / count if count else math.nan  # waits for the device
+
+    def result(self) -> dict[str, float]:
+        """A fresh dict of the means; what was never updated is absent. Waits for the device."""
+        means = {key: self.avg(key) for key, count in self._counts.items() if count}
+        return means | self._whole_set_result()
+
+    def is_finite(self, key: str) -> bool:
+        """Whether every value of ``key`` so far was finite. Waits for the device."""
+        return key not in self._totals or math.isfinite(float(self._totals[key]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "totals": dict(self._totals),
+            "counts": dict(self._counts),
+            "whole_set": {name: {field: getattr(metric, field) for field in metric._defaults}
+                          | {"update_count": metric._update_count}
+                          for name, metric in self.whole_set.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.reset()
+        self._totals = {key: total.clone() if hasattr(total, "clone") else total
+                        for key, total in state["totals"].items()}
+        self._counts = dict(state["counts"])
+        for name, fields in state["whole_set"].items():
+            metric = self.whole_set[name]
+            for field, value in fields.items():
+                if field == "update_count":
+                    metric._update_count = value
+                else:
+                    setattr(metric, field, value)
+
+    @staticmethod
+    def _first(value: Any, n: float) -> Any:
+        if not hasattr(value, "detach"):
+            return float(value) * n
+        # sums of many float32 lose digits; Apple's GPU has nothing longer
+        return (value if value.device.type == "mps" else value.double()) * n
+
+    def _whole_set_result(self) -> dict[str, float]:
+        values = {}
+        for name, metric in self.whole_set.items():
+            if not metric.update_called:
+                continue
+            value = metric.compute()
+            if getattr(value, "ndim", 0) == 0:
+                values[name] = float(value)
+            else:  # a value for each class
+                values |= {f"{name}_{i}": float(item) for i, item in enumerate(value.flatten())}
+        return values

@@ -1,0 +1,45 @@
+"""One model on one or several devices, and the bare model inside its wrappers."""
+
+import torch
+from torch import nn
+
+
+def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *,
+                channels_last: bool = False, compiled: bool = False) -> nn.Module:
+    """Moves the model; more than one id wraps it in DataParallel, unless somebody already has.
+
+    Args:
+        channels_last: keep convolutions' weights in channels-last layout.
+        compiled: let torch.compile make it fast; its first batches take long.
+    """
+    model = model.to(device)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if compiled:
+        model = torch.compile(model)
+    if len(device_ids) > 1 and not isinstance(model, nn.DataParallel):
+        model = nn.DataParallel(model, device_ids=device_ids)
+    return model
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that an optimizer gets: those that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """The model itself, without DataParallel, DistributedDataParallel and torch.compile."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(
+                model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+def is_unplaced(model: nn.Module) -> bool:
+    """Whether nobody has moved the model yet: all its parameters are still on the CPU."""
+    return not isinstance(model, nn.DataParallel) and all(
+        parameter.device.type == "cpu" for parameter in model.parameters())

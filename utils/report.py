@@ -1,0 +1,35 @@
+"""Lines for the console: at most 80 columns, the numbers below each other."""
+
+import textwrap
+from typing import Any
+
+WIDTH = 80
+VALID = "val_"
+
+
+def number(value: Any) -> str:
+    """A number to four digits, anything else as text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def epoch_lines(log: dict[str, Any], *, epochs: int, seconds: float, is_best: bool) -> list[str]:
+    """An epoch's log: a headline, a line of training and one of validation.
+
+    Args:
+        log: every entry but ``epoch`` is shown.
+        seconds: that the epoch took.
+    """
+    lines = [f"epoch {log['epoch']}/{epochs}  {seconds:.1f} s{'  best so far' if is_best else ''}"]
+    rows = {"train": {key: value for key, value in log.items()
+                      if key != "epoch" and not key.startswith(VALID)},
+            "valid": {key[len(VALID):]: value for key, value in log.items()
+                      if key.startswith(VALID)}}
+    for label, row in rows.items():
+        if row:
+            text = "  ".join(f"{key}\0{number(value):<6}" for key, value in row.items())
+            wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"  {label}  ",
+                                    subsequent_indent=" " * 9, break_long_words=False)
+            lines += [line.replace("\0", " ").rstrip() for line in wrapped]
+    return lines

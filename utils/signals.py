@@ -1,0 +1,52 @@
+"""Signals that ask a run to stop: noted here, honoured between two steps."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1")
+                if hasattr(signal, name)]
+
+logger = logging.getLogger(__name__)
+
+
+class StopSignals:
+    """Context manager that notes SIGINT, SIGTERM and SIGUSR1 instead of dying of them.
+
+    A second SIGINT raises KeyboardInterrupt at once. Outside the main thread, where Python allows
+    no handlers, nothing is changed.
+
+    Attributes:
+        received: number of the first signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        self.received = None
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.received is None:
+            self.received = number
+            logger.warning("%s: finishing the step, then saving%s", signal.Signals(number).name,
+                           "; Ctrl-C again quits at once" if number == signal.SIGINT else "")
+
+
+def ignore_stop_signals() -> None:
+    """For loader workers: the terminal and schedulers signal the whole group, the main decides."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
