@@ -61,9 +61,9 @@ class ConfigParser:
         self.run = RunConfig.model_validate(self.config)
         self.trainer = TrainerConfig.model_validate(
             trainer | ({"save_freq": trainer["save_period"]} if "save_period" in trainer else {}))
-        for key, default in self.trainer.model_dump(include=set(TrainerConfig.model_fields)).items():
+        for key in TrainerConfig.model_fields:
             if key != "save_freq" or "save_period" not in trainer:
-                trainer.setdefault(key, default)
+                trainer.setdefault(key, getattr(self.trainer, key))
         self.resume = None if resume is None else Path(resume)
         self.num_batches: int | None = None
         self.is_dry_run = self.is_debug = self.is_overfit = False

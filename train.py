@@ -19,7 +19,7 @@ MODULES = {
 
 def main(config: ConfigParser) -> None:
     """Builds the run and trains it."""
-    from base.resume import start_from
+    from base.weights import start_from
     from trainer import Trainer
     from utils.debug import describe, first_batches
     from utils.device import prepare_device
@@ -62,7 +62,8 @@ if __name__ == "__main__":
     parser.add_argument("--run-id", metavar="NAME", help="name of the run's folder")
     parser.add_argument("--new-run", action="store_true", help=(
         "with --resume: go on in a folder of its own"))
-    parser.add_argument("--init-from", metavar="CKPT", help="start from a checkpoint's weights only")
+    parser.add_argument("--init-from", metavar="CKPT", help=(
+        "start from a checkpoint's weights only"))
     parser.add_argument("--debug", action="store_true", help=(
         "one epoch of two batches with anomaly detection; leaves nothing behind"))
     parser.add_argument("--overfit", type=int, metavar="N", help="train on the same N batches only")
@@ -73,7 +74,8 @@ if __name__ == "__main__":
     CustomArgs = collections.namedtuple("CustomArgs", "flags type target")
     options = [
         CustomArgs(["--lr", "--learning_rate"], type=float, target=("optimizer", "args", "lr")),
-        CustomArgs(["--bs", "--batch_size"], type=int, target=("data_loader", "args", "batch_size")),
+        CustomArgs(["--bs", "--batch_size"], type=int,
+                   target=("data_loader", "args", "batch_size")),
     ]
     with clean_exit():
         main(ConfigParser.from_args(parser, options, MODULES))

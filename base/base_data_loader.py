@@ -131,12 +131,13 @@ class BaseDataLoader(DataLoader[Any]):
         """Sets ``valid_sampler``; returns the sampler of the rest."""
         mine = np.arange(num_samples) if indices is None else np.asarray(indices)
         split = self.validation_split
-        if isinstance(split, bool) or not 0 <= split:
-            raise ValueError(f"validation_split must be a ratio or a number of samples, got {split}")
+        if isinstance(split, bool) or split < 0:
+            raise ValueError("validation_split must be a ratio or a number of samples, got "
+                             f"{split}")
         num_valid = split if isinstance(split, int) else int(len(mine) * split)
         if split and not 0 < num_valid < len(mine):
-            raise ValueError(f"validation_split={split} of {len(mine)} samples gives {num_valid} for "
-                             "validation; both parts need at least one sample")
+            raise ValueError(f"validation_split={split} of {len(mine)} samples gives {num_valid} "
+                             "for validation; both parts need at least one sample")
         if not num_valid:
             return EpochSampler(mine, shuffle=self.shuffle, seed=self.seed)
         # the classic order of samples, so that old and new runs validate on the same ones

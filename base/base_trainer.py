@@ -12,26 +12,21 @@ from typing import Any
 
 from torch import nn
 
+from base.batches import TrainBatches
 from base.callback import Callback, CallbackList
 from base.checkpointer import BEST, LATEST, Checkpointer
 from base.monitor import Monitor
 from base.progress import Progress
-from base.resume import (
-    change_optimizer,
-    change_scheduler,
-    changed_args,
-    changed_type,
-    load_weights,
-)
+from base.resume import resume_optimizer, resume_parts
 from base.stateful import as_part, collect, restore
+from base.weights import load_weights
 from logger.history import History
 from logger.logger import FILE_ONLY, RESULT, log_bytes
 from logger.visualization import TensorboardWriter
 from utils.checkpoint_file import read_checkpoint
-from utils.device import prepare_device
-from utils.errors import CheckpointError, RunError
-from utils.parallel import is_unplaced, place_model, unwrap_model
-from utils.report import epoch_lines
+from utils.errors import RunError
+from utils.parallel import place_if_unplaced, unwrap_model
+from utils.report import epoch_lines, plain_number
 from utils.rng import RandomState
 from utils.signals import StopSignals
 
@@ -82,7 +77,7 @@ class BaseTrainer(ABC):
         self.config = config
         self.settings = settings
         self.logger: logging.Logger = config.get_logger("trainer", settings.verbosity)
-        self.device, self.model = _place(model, config.run.n_gpu)
+        self.device, self.model = place_if_unplaced(model, config.run.n_gpu)
         self.criterion = criterion
         self.metric_ftns = metric_ftns
         self.optimizer = optimizer
@@ -107,7 +102,7 @@ class BaseTrainer(ABC):
 
         self._signals = StopSignals()
         self._deadline = math.inf
-        self._batches: Iterator[Any] | None = None
+        self._batches = TrainBatches(self.progress)
         self._pending: dict[str, Any] | None = None
         if config.resume is not None:
             self._resume_checkpoint(config.resume)
@@ -182,47 +177,15 @@ class BaseTrainer(ABC):
     def train_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch) of the epoch, from where a resumed run was stopped in it.
 
-        Between two batches, that is after an optimizer step, it saves what is due and honours stops.
-        The batch counts as finished when the next one is asked for.
+        Between two batches, that is after an optimizer step, it saves what is due and honours
+        stops. A batch counts as finished when the next one is asked for.
         """
-        progress = self.progress
-        while self.len_epoch is None or progress.batch < self.len_epoch:
-            if self._batches is None:
-                self._batches = self._placed(self.data_loader, progress.data_epoch,
-                                             progress.data_batch)
-            batch = next(self._batches, self)
-            if batch is self:
-                self._finish_pass()
-                if self.settings.len_epoch is None:
-                    return
-                continue
-            yield progress.batch, batch
-            progress.finish_batch()
-            self.callbacks.call("on_step_end", self, progress.batch - 1, batch)
-            if progress.batch != self.len_epoch:  # an epoch whose steps are done is finished first
+        for batch in self._batches.draw(self.data_loader, self.len_epoch):
+            yield self.progress.batch, batch
+            self.progress.finish_batch()
+            self.callbacks.call("on_step_end", self, self.progress.batch - 1, batch)
+            if self.progress.batch != self.len_epoch:  # with all its steps done it is finished
                 self._between_steps()
-        if self.settings.len_epoch is None:
-            self._finish_pass()
-
-    def _placed(self, loader: Any, epoch: int, skip_batches: int = 0) -> Iterator[Any]:
-        """Iterates over a pass of the data from a batch on."""
-        if hasattr(loader, "place"):
-            loader.place(epoch, skip_batches)
-            return iter(loader)
-        batches = iter(loader)
-        if skip_batches:
-            self.logger.info("reading %d batches to get where the run was stopped; loaders derived "
-                             "from BaseDataLoader jump there", skip_batches)
-        for _ in range(skip_batches):
-            next(batches, None)
-        return batches
-
-    def _finish_pass(self) -> None:
-        if self.progress.data_batch == 0 and self.progress.batch == 0:
-            raise RunError("the training data has no batch; is the batch size larger than the data, "
-                           "with drop_last?")
-        self._batches = None
-        self.progress.finish_pass()
 
     def _between_steps(self) -> None:
         save_steps = self.settings.save_steps
@@ -238,12 +201,15 @@ class BaseTrainer(ABC):
         """Restores what waited for the subclass to be complete, and checks what can be checked."""
         names = self._log_names()
         if names is not None and self.mnt_metric is not None and self.mnt_metric not in names:
-            raise RunError(f"trainer.monitor watches {self.mnt_metric!r}, but the epoch log will have "
-                           f"{', '.join(names)}. If your trainer adds it, name it in extra_log_names")
+            raise RunError(f"trainer.monitor watches {self.mnt_metric!r}, but the epoch log will "
+                           f"have {', '.join(names)}. If your trainer adds it, name it in "
+                           "extra_log_names")
         if self.early_stop > 0 and self.mnt_mode == "off":
             self.logger.warning("trainer.early_stop has no effect without trainer.monitor")
         if self._pending is not None:
-            self._restore(self._pending)
+            resume_parts(self.state_parts(), self._pending, self.config.config, self.optimizer)
+            self.history.keep_until(self.progress.epoch)
+            restore(self.rank_state_parts(), self._pending["rank_parts"][0])
             self._pending = None
         for loader in (self.data_loader, self.valid_data_loader):
             if hasattr(loader, "place"):
@@ -256,7 +222,7 @@ class BaseTrainer(ABC):
         self.callbacks.call("on_epoch_start", self, epoch)
         log = {"epoch": epoch, **self._train_epoch(epoch)}
         self.callbacks.call("on_epoch_end", self, epoch, log)
-        log = {key: _plain(value) for key, value in log.items()}
+        log = {key: plain_number(value) for key, value in log.items()}
         is_best = self.best_monitor.update(log)
         self.progress.finish_epoch(epoch)
         self.history.append(log)
@@ -315,7 +281,7 @@ class BaseTrainer(ABC):
         """
         checkpoint = read_checkpoint(Path(resume_path))
         load_weights(self.model, checkpoint["state_dict"], str(resume_path))
-        self._resume_optimizer(checkpoint)
+        resume_optimizer(self.optimizer, checkpoint, self.config.config)
         if "parts" in checkpoint:
             self.progress.load_state_dict(checkpoint["parts"]["progress"])
             self.best_monitor.load_state_dict(checkpoint["parts"]["monitor"])
@@ -325,47 +291,11 @@ class BaseTrainer(ABC):
             self.progress.data_epoch = self.progress.epoch
             if "monitor_best" in checkpoint and self.mnt_mode != "off":
                 self.mnt_best = float(checkpoint["monitor_best"])
-            self.logger.warning("%s is of an older layout: scheduler, random generators and patience "
-                                "start anew", resume_path)
+            self.logger.warning("%s is of an older layout: scheduler, random generators and "
+                                "patience start anew", resume_path)
         place = f"epoch {self.start_epoch}" + (
             f", batch {self.progress.batch}" if self.progress.batch else "")
         self.logger.info("resuming %s at %s", resume_path, place)
-
-    def _resume_optimizer(self, checkpoint: dict[str, Any]) -> None:
-        part, state = as_part(self.optimizer), checkpoint.get("optimizer")
-        old, new = checkpoint.get("config"), self.config.config
-        old = old if isinstance(old, dict) else new
-        if part is None or state is None:
-            return
-        if changed_type(old, new, "optimizer"):
-            self.logger.warning("the optimizer is another one than in the checkpoint: it starts anew")
-            return
-        try:
-            part.load_state_dict(state)
-        except (ValueError, KeyError) as error:
-            raise CheckpointError("the checkpoint's optimizer does not fit this run's parameters "
-                                  f"({error}); was the model or a freeze changed?") from error
-        if changes := changed_args(old, new, "optimizer"):
-            change_optimizer(self.optimizer, changes,
-                             ((old.get("optimizer") or {}).get("args") or {}).get("lr"))
-
-    def _restore(self, checkpoint: dict[str, Any]) -> None:
-        """Restores everything but model and optimizer; random generators last."""
-        parts, states = self.state_parts(), dict(checkpoint["parts"])
-        del parts["optimizer"]
-        old, new = checkpoint["config"], self.config.config
-        if changed_type(old, new, "lr_scheduler"):
-            self.logger.warning("lr_scheduler is another one than in the checkpoint: it starts anew")
-            parts.pop("lr_scheduler"), states.pop("lr_scheduler", None)
-        scheduler = parts.get("lr_scheduler")
-        built = dict(vars(scheduler)) if scheduler is not None else {}
-        restore(parts, states)
-        lr_changed = "lr" in changed_args(old, new, "optimizer")
-        if scheduler is not None and (lr_changed or changed_args(old, new, "lr_scheduler")):
-            change_scheduler(scheduler, built, changed_args(old, new, "lr_scheduler"),
-                             self.optimizer)
-        self.history.keep_until(self.progress.epoch)
-        restore(self.rank_state_parts(), checkpoint["rank_parts"][0])
 
     def _tell_end(self) -> int:
         """Logs how the run ended; returns the exit status."""
@@ -387,22 +317,3 @@ class BaseTrainer(ABC):
         if not latest.exists():
             return "no checkpoint was written yet"
         return f"go on with:\n  python train.py --resume {shlex.quote(latest.as_posix())}"
-
-
-def _place(model: nn.Module, n_gpu: int | None) -> tuple[Any, nn.Module]:
-    """The device to use and the model on it, unless somebody has placed it already."""
-    if n_gpu is not None and is_unplaced(model):
-        device, ids = prepare_device(n_gpu)
-        return device, place_model(model, device, ids)
-    device = next((parameter.device for parameter in model.parameters()), None)
-    return device or prepare_device(0)[0], model
-
-
-def _plain(value: Any) -> Any:
-    """A number of the epoch's log as Python's own; what is none stays as it is."""
-    if hasattr(value, "item"):
-        try:
-            return value.item()  # waits for the device
-        except (RuntimeError, ValueError):  # more than one element
-            return value.tolist()
-    return value

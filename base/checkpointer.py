@@ -41,7 +41,8 @@ class Checkpointer:
         self._error: CheckpointError | None = None
         self._buffers: Any = None
 
-    def save(self, state: dict[str, Any], names: Sequence[str], *, epoch: int | None = None) -> None:
+    def save(self, state: dict[str, Any], names: Sequence[str], *,
+             epoch: int | None = None) -> None:
         """Writes one file, links the other names to it, and prunes.
 
         Args:

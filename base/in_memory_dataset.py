@@ -23,7 +23,8 @@ class InMemoryDataset(Dataset[Any]):
         ValueError: no field, or fields of different lengths.
     """
 
-    def __init__(self, *fields: Any, transform: Callable[[torch.Tensor], Any] | None = None) -> None:
+    def __init__(self, *fields: Any,
+                 transform: Callable[[torch.Tensor], Any] | None = None) -> None:
         lengths = [len(field) for field in fields]
         if not fields or len(set(lengths)) > 1:
             raise ValueError(f"expected fields of one length, got lengths {lengths}")

@@ -21,7 +21,8 @@ class Monitor:
         epochs_without_improvement: since the best one.
     """
 
-    def __init__(self, setting: str = "off", *, patience: float = 0, min_delta: float = 0.0) -> None:
+    def __init__(self, setting: str = "off", *, patience: float = 0,
+                 min_delta: float = 0.0) -> None:
         self.mode, _, name = setting.partition(" ")
         self.metric: str | None = name or None
         if self.mode not in ("min", "max") or not name:

@@ -1,92 +1,59 @@
-"""What a run takes from a checkpoint, and what its config has changed since."""
+"""What a resumed run takes from its checkpoint, and what its config has changed since."""
 
 import logging
 import math
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from utils.errors import CheckpointError, ConfigError
-from utils.parallel import unwrap_model
-from utils.run_folder import find_checkpoint
+from base.stateful import as_part, restore
+from utils.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
-WRAPPERS = ("module.", "_orig_mod.")
 
 
-def start_from(model: nn.Module, config: Any) -> None:
-    """Weights for a new run from ``init_from``, and the parameters that ``freeze`` names fixed.
-
-    Raises:
-        CheckpointError: ``init_from`` cannot be read, or nothing in it fits.
-        ConfigError: a pattern of ``freeze`` names no parameter.
-    """
-    if config.run.init_from and config.resume is None:
-        path, checkpoint = find_checkpoint(Path(config.run.init_from), best_first=True)
-        load_partly(model, checkpoint["state_dict"], str(path))
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in config.run.freeze:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(f"freeze: {pattern!r} names no parameter; there are: "
-                              f"{', '.join(names[:20])}")
-    for name, parameter in model.named_parameters():
-        if any(fnmatchcase(name, pattern) for pattern in config.run.freeze):
-            parameter.requires_grad_(False)
-
-
-def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
-    """Loads a whole state into the bare model; wrappers' prefixes in the keys do not matter.
+def resume_optimizer(optimizer: Any, checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
+    """Restores the optimizer (or a dict or list of them), and what the config has changed of it.
 
     Raises:
-        CheckpointError: missing, unexpected or mismatched keys; the model is unchanged.
+        CheckpointError: the state is of other parameters.
     """
-    model = unwrap_model(model)
-    state = bare_keys(state)
-    missing, unexpected, mismatched = compare_keys(model, state)
-    if missing or unexpected or mismatched:
-        raise CheckpointError(f"{source}: is of another model than this "
-                              f"{type(model).__name__}: {_report(missing, unexpected, mismatched)}")
-    model.load_state_dict(state)
+    part, state = as_part(optimizer), checkpoint.get("optimizer")
+    before = _config_of(checkpoint, config)
+    if part is None or state is None:
+        return
+    if changed_type(before, config, "optimizer"):
+        logger.warning("the optimizer is another one than in the checkpoint: it starts anew")
+        return
+    try:
+        part.load_state_dict(state)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError("the checkpoint's optimizer does not fit this run's parameters "
+                              f"({error}); was the model or a freeze changed?") from error
+    changes = changed_args(before, config, "optimizer")
+    if changes and isinstance(optimizer, torch.optim.Optimizer):
+        change_optimizer(optimizer, changes, _args(before, "optimizer").get("lr"))
 
 
-def load_partly(model: nn.Module, state: dict[str, Any], source: str) -> None:
-    """Loads what fits and reports the rest: the weights that a new run starts from.
+def resume_parts(parts: dict[str, Any], checkpoint: dict[str, Any], config: dict[str, Any],
+                 optimizer: Any) -> None:
+    """Restores all parts but the optimizer, and what the config has changed of the scheduler.
 
     Raises:
-        CheckpointError: nothing fits.
+        CheckpointError: other parts than the checkpoint has.
     """
-    model = unwrap_model(model)
-    state = bare_keys(state)
-    missing, unexpected, mismatched = compare_keys(model, state)
-    fitting = {key: value for key, value in state.items()
-               if key not in unexpected and key not in mismatched}
-    if not fitting:
-        raise CheckpointError(f"{source}: nothing in it fits this {type(model).__name__}: "
-                              f"{_report(missing, unexpected, mismatched)}")
-    model.load_state_dict(fitting, strict=False)
-    logger.info("weights from %s: loaded %d of %d%s", source, len(fitting),
-                len(model.state_dict()), "" if len(fitting) == len(state) and not missing
-                else f"; {_report(missing, unexpected, mismatched)}")
-
-
-def compare_keys(model: nn.Module, state: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
-    """Keys that are missing in ``state``, unexpected in it, or of another shape."""
-    own = model.state_dict()
-    mismatched = [key for key, value in own.items() if key in state
-                  and getattr(value, "shape", None) != getattr(state[key], "shape", None)]
-    return ([key for key in own if key not in state], [key for key in state if key not in own],
-            mismatched)
-
-
-def bare_keys(state: dict[str, Any]) -> dict[str, Any]:
-    """Keys as the bare model has them, if all of them carry the prefix of a wrapper."""
-    for prefix in WRAPPERS:
-        if state and all(key.startswith(prefix) for key in state):
-            return bare_keys({key[len(prefix):]: value for key, value in state.items()})
-    return state
+    states, before = dict(checkpoint["parts"]), _config_of(checkpoint, config)
+    parts = {name: part for name, part in parts.items() if name != "optimizer"}
+    if changed_type(before, config, "lr_scheduler"):
+        logger.warning("lr_scheduler is another one than in the checkpoint: it starts anew")
+        parts.pop("lr_scheduler", None)
+        states.pop("lr_scheduler", None)
+    scheduler = parts.get("lr_scheduler")
+    built = dict(vars(scheduler)) if scheduler is not None else {}
+    restore(parts, states)
+    changes = changed_args(before, config, "lr_scheduler")
+    if scheduler is not None and (changes or changed_args(before, config, "optimizer")):
+        change_scheduler(scheduler, built, changes, optimizer)
 
 
 def changed_type(old: dict[str, Any], new: dict[str, Any], section: str) -> bool:
@@ -98,7 +65,7 @@ def changed_type(old: dict[str, Any], new: dict[str, Any], section: str) -> bool
 
 def changed_args(old: dict[str, Any], new: dict[str, Any], section: str) -> dict[str, Any]:
     """Arguments of a section that differ, with their new values."""
-    before, after = (((config.get(section) or {}).get("args") or {}) for config in (old, new))
+    before, after = _args(old, section), _args(new, section)
     return {key: value for key, value in after.items()
             if key not in before or before[key] != value}
 
@@ -143,16 +110,18 @@ def change_scheduler(scheduler: Any, built: dict[str, Any], args: dict[str, Any]
         if key in built and key in vars(scheduler):
             setattr(scheduler, key, built[key])
         else:
-            logger.warning("lr_scheduler.args.%s=%s has no effect on this resumed run: the schedule "
-                           "is under way", key, args[key])
+            logger.warning("lr_scheduler.args.%s=%s has no effect on this resumed run: the "
+                           "schedule is under way", key, args[key])
     if hasattr(scheduler, "base_lrs"):
         scheduler.base_lrs = [group.get("initial_lr", group["lr"])
                               for group in optimizer.param_groups]
 
 
-def _report(missing: list[str], unexpected: list[str], mismatched: list[str]) -> str:
-    def some(keys: list[str]) -> str:
-        return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+def _config_of(checkpoint: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
+    config = checkpoint.get("config")
+    return config if isinstance(config, dict) else otherwise
 
-    return "; ".join(f"{label}: {some(keys)}" for label, keys in (
-        ("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched)) if keys)
+
+def _args(config: dict[str, Any], section: str) -> dict[str, Any]:
+    part = config.get(section)
+    return (part.get("args") or {}) if isinstance(part, dict) else {}

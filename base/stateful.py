@@ -47,7 +47,8 @@ def restore(parts: dict[str, Any], states: dict[str, Any]) -> None:
         CheckpointError: parts without state or states without part; lists both, changes nothing.
     """
     present = {name: part for name, part in parts.items() if part is not None}
-    missing, unknown = sorted(present.keys() - states.keys()), sorted(states.keys() - present.keys())
+    missing = sorted(present.keys() - states.keys())
+    unknown = sorted(states.keys() - present.keys())
     if missing or unknown:
         raise CheckpointError(
             "the checkpoint's parts are not those of this run: "

@@ -71,7 +71,7 @@ def _read_idx(path: Path, num_dimensions: int) -> np.ndarray:
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * num_dimensions)
         return values.reshape(shape).copy()
     except (OSError, EOFError, ValueError) as error:
-        raise RunError(f"{path}: damaged ({error}); delete it, and it is downloaded anew") from error
+        raise RunError(f"{path}: damaged ({error}); delete it to download it anew") from error
 
 
 def _download(data_dir: Path) -> None:
@@ -82,6 +82,6 @@ def _download(data_dir: Path) -> None:
     except Exception as error:  # no torchvision that loads, no network, no space, ...
         names = ", ".join(f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k")
                           for kind in ("images-idx3", "labels-idx1"))
-        raise RunError(f"{data_dir / 'MNIST' / 'raw'}: MNIST is missing and could not be downloaded "
-                       f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Put these "
-                       f"files there: {names}") from error
+        cause = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise RunError(f"{data_dir / 'MNIST' / 'raw'}: MNIST is missing and could not be "
+                       f"downloaded ({cause}). Put these files there: {names}") from error

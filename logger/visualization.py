@@ -91,8 +91,8 @@ class TensorboardWriter:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("add_"):
             return lambda *args, **kwargs: self._call(name, *args, **kwargs)
-        raise AttributeError(f"{type(self).__name__} has no {name!r}; it has set_step, flush, close "
-                             "and SummaryWriter's add_... methods")
+        raise AttributeError(f"{type(self).__name__} has no {name!r}; it has set_step, flush, "
+                             "close and SummaryWriter's add_... methods")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_writer": None}  # files stay with the process that opened them

@@ -32,8 +32,8 @@ class ParameterHistograms(Callback):
             values = parameter.detach().cpu()  # waits for the device
             finite = values[values.isfinite()]
             if len(finite) < values.numel():
-                logger.warning("epoch %d: %d values of %s are not finite; the histogram leaves them "
-                               "out", epoch, values.numel() - len(finite), name)
+                logger.warning("epoch %d: %d values of %s are not finite; the histogram leaves "
+                               "them out", epoch, values.numel() - len(finite), name)
             if len(finite):
                 trainer.writer.add_histogram(name, finite, bins="auto")
 

@@ -1,6 +1,5 @@
 """One step and one epoch of training and validation: edit this for another task."""
 
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -10,12 +9,13 @@ from typing import Any
 import torch
 
 from base import BaseTrainer, Callback
+from base.batches import placed
 from base.schedule import steps_each_batch, takes_value
 from logger.logger import BAR_SHOWS
 from trainer.callbacks import InputImages, ParameterHistograms, show_images
-from utils import MetricTracker
 from utils.device import num_samples, to_device
 from utils.errors import RunError
+from utils.metric_tracker import MetricTracker, make_tracker
 from utils.rng import preserved
 
 
@@ -34,10 +34,10 @@ class Trainer(BaseTrainer):
 
     extra_log_names: tuple[str, ...] = ()  # what your _train_epoch adds to the log
 
-    def __init__(self, model: torch.nn.Module, criterion: Any, metric_ftns: list[Any], optimizer: Any,
-                 config: Any, device: torch.device, data_loader: Any, valid_data_loader: Any = None,
-                 lr_scheduler: Any = None, len_epoch: int | None = None, *,
-                 callbacks: tuple[Callback, ...] = ()) -> None:
+    def __init__(self, model: torch.nn.Module, criterion: Any, metric_ftns: list[Any],
+                 optimizer: Any, config: Any, device: torch.device, data_loader: Any,
+                 valid_data_loader: Any = None, lr_scheduler: Any = None,
+                 len_epoch: int | None = None, *, callbacks: tuple[Callback, ...] = ()) -> None:
         super().__init__(model, criterion, metric_ftns, optimizer, config, callbacks=callbacks)
         self.device = device
         self.data_loader = data_loader
@@ -48,7 +48,8 @@ class Trainer(BaseTrainer):
             len_epoch = len(data_loader)
         self.len_epoch = len_epoch
         self.log_step = self.settings.log_steps
-        self.train_metrics, self.valid_metrics = self._make_trackers(), self._make_trackers()
+        self.train_metrics = make_tracker(metric_ftns, device)
+        self.valid_metrics = make_tracker(metric_ftns, device)
         if self.settings.log_images:
             self.callbacks.add(InputImages())
         if self.settings.log_histograms:
@@ -61,7 +62,8 @@ class Trainer(BaseTrainer):
         self._check_steps = self.settings.check_loss_steps or (
             1 if device.type == "cpu" else self.log_step)
 
-    def split_batch(self, batch: Any) -> tuple[Any, Any]:
+    @staticmethod
+    def split_batch(batch: Any) -> tuple[Any, Any]:
         """What the model gets, and what the loss and the metrics compare its output with."""
         if isinstance(batch, dict):
             return batch["data"], batch["target"]
@@ -110,7 +112,7 @@ class Trainer(BaseTrainer):
         self.model.eval()
         self.valid_metrics.reset()
         with torch.inference_mode(), preserved():
-            for batch_idx, batch in enumerate(self._placed(self.valid_data_loader, epoch - 1)):
+            for batch_idx, batch in enumerate(placed(self.valid_data_loader, epoch - 1)):
                 data, target = self.split_batch(to_device(batch, **self._to_device))
                 output = self.model(data)
                 self._update_metrics(
@@ -124,12 +126,7 @@ class Trainer(BaseTrainer):
     def _update_metrics(self, tracker: MetricTracker, output: Any, target: Any,
                         loss: torch.Tensor) -> None:
         """Adds a batch to the running metrics; does not wait for the device."""
-        n = num_samples(target)
-        tracker.update("loss", loss, n)
-        for name, metric in self._means.items():
-            tracker.update(name, metric(output.detach(), target), n)
-        for metric in tracker.whole_set.values():
-            metric.update(output.detach(), target)
+        tracker.update_batch(output.detach(), target, loss, num_samples(target))
 
     def _step_scheduler(self, log: dict[str, Any]) -> None:
         """The scheduler's step at the end of an epoch, if it is due then."""
@@ -142,20 +139,9 @@ class Trainer(BaseTrainer):
         self.lr_scheduler.step(log[name])
 
     def _log_names(self) -> list[str]:
-        names = ["loss", *self._means, *self.train_metrics.whole_set]
+        names = [*self.train_metrics.keys, *self.train_metrics.whole_set]
         valid = [f"val_{name}" for name in names] if self.do_validation else []
         return [*names, "lr", *valid, *self.extra_log_names]
-
-    def _make_trackers(self) -> MetricTracker:
-        """A tracker of the loss and the metrics, with torchmetrics objects of its own."""
-        whole_set = {_name(metric): copy.deepcopy(metric).to(self.device)
-                     for metric in self.metric_ftns or () if hasattr(metric, "compute")}
-        self._means = {_name(metric): metric for metric in self.metric_ftns or ()
-                       if not hasattr(metric, "compute")}
-        if len(self._means) + len(whole_set) < len(self.metric_ftns or ()):
-            raise RunError("two metrics have the same name; give one another by "
-                           '{"type": ..., "args": ..., "name": "..."}')
-        return MetricTracker("loss", *self._means, whole_set=whole_set)
 
     def _lr(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
@@ -211,6 +197,3 @@ class Trainer(BaseTrainer):
                   disable=None if self.settings.verbosity > 1 else True) as bar:
             yield bar
 
-
-def _name(metric: Any) -> str:
-    return getattr(metric, "__name__", type(metric).__name__)

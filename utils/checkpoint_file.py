@@ -120,7 +120,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 warnings.simplefilter("ignore")  # of torch, about old formats
                 checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path}: expected a checkpoint file, got: {error.strerror}") from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: {_refusal(path, error)}") from error
     except CheckpointError:

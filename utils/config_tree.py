@@ -77,7 +77,7 @@ def set_path(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
         ConfigError: something on the way is neither an object nor a list.
     """
     place: Any = config
-    for key, following in zip(path[:-1], path[1:], strict=True):
+    for key in path[:-1]:
         if isinstance(place, dict) and place.get(key) is None:
             place[key] = {}
         place = _child(place, key, path)

@@ -1,5 +1,6 @@
 """Which device to train on, and batches on their way to it."""
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ def prepare_device(n_gpu_use: int) -> "tuple[torch.device, list[int]]":
     """Chooses the device for ``n_gpu_use`` GPUs; with fewer present, warns and takes those.
 
     Args:
-        n_gpu_use: 0 is the CPU. On a machine without CUDA, 1 or more is Apple's GPU if there is one.
+        n_gpu_use: 0 is the CPU. Without CUDA, 1 or more is Apple's GPU if there is one.
 
     Returns:
         The device to place the model on, and the ids of the GPUs to use: the first ones.
@@ -24,11 +25,16 @@ def prepare_device(n_gpu_use: int) -> "tuple[torch.device, list[int]]":
     if n_gpu_use > 0 and not present and torch.backends.mps.is_available():
         return torch.device("mps"), []
     if n_gpu_use > present:
-        logger.warning("n_gpu is %d, but this machine has %s: training on %s", n_gpu_use,
-                       f"only {present}" if present else "no usable GPU",
-                       "those" if present else "the CPU")
+        _warn_once(n_gpu_use, present)
     ids = list(range(min(n_gpu_use, present)))
     return torch.device("cuda:0" if ids else "cpu"), ids
+
+
+@functools.cache
+def _warn_once(wanted: int, present: int) -> None:
+    logger.warning("n_gpu is %d, but this machine has %s: training on %s", wanted,
+                   f"only {present}" if present else "no usable GPU",
+                   "those" if present else "the CPU")
 
 
 def to_device(batch: Any, device: "torch.device", **options: Any) -> Any:

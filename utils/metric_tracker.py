@@ -1,7 +1,11 @@
 """Means of a pass over the data, weighted by samples, kept on the device."""
 
+import copy
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from utils.errors import ConfigError
 
 
 class MetricTracker:
@@ -13,14 +17,17 @@ class MetricTracker:
     Args:
         keys: names in the order of the result; others may be updated as well and come after.
         writer: gets ``add_scalar(key, value)`` at each update.
-        whole_set: objects of torchmetrics' protocol (``update``, ``compute``, ``reset``); the
-            caller updates them with (output, target).
+        functions: of (output, target), for ``update_batch``: means over a batch.
+        whole_set: objects of torchmetrics' protocol (``update``, ``compute``, ``reset``), for
+            ``update_batch``: computed over all batches together.
     """
 
     def __init__(self, *keys: str, writer: Any = None,
+                 functions: dict[str, Callable[..., Any]] | None = None,
                  whole_set: dict[str, Any] | None = None) -> None:
         self.keys = keys
         self.writer = writer
+        self.functions = functions or {}
         self.whole_set = whole_set or {}
         self.reset()
 
@@ -44,6 +51,14 @@ class MetricTracker:
         else:
             self._totals[key] = total + value * n
         self._counts[key] = self._counts.get(key, 0) + n
+
+    def update_batch(self, output: Any, target: Any, loss: Any, n: int) -> None:
+        """Adds the loss and all metrics of a batch of ``n`` samples."""
+        self.update("loss", loss, n)
+        for name, function in self.functions.items():
+            self.update(name, function(output, target), n)
+        for metric in self.whole_set.values():
+            metric.update(output, target)
 
     def avg(self, key: str) -> float:
         """The mean so far; NaN for a key that was never updated. Waits for the device."""
@@ -99,3 +114,26 @@ class MetricTracker:
             else:  # a value for each class
                 values |= {f"{name}_{i}": float(item) for i, item in enumerate(value.flatten())}
         return values
+
+
+def make_tracker(metrics: Iterable[Any] | None, device: Any) -> MetricTracker:
+    """A tracker of the loss and of metrics: functions, and torchmetrics objects, which it copies.
+
+    Raises:
+        ConfigError: two metrics have one name.
+    """
+    metrics = list(metrics or ())
+    names = ["loss", *(metric_name(metric) for metric in metrics)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"metrics: {name!r} is the name of two; give one another by "
+                              '{"type": ..., "args": {...}, "name": "..."}')
+    functions = {metric_name(metric): metric for metric in metrics
+                 if not hasattr(metric, "compute")}
+    whole_set = {metric_name(metric): copy.deepcopy(metric).to(device) for metric in metrics
+                 if hasattr(metric, "compute")}
+    return MetricTracker("loss", *functions, functions=functions, whole_set=whole_set)
+
+
+def metric_name(metric: Any) -> str:
+    return getattr(metric, "__name__", type(metric).__name__)

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from utils.device import prepare_device
+
 
 def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *,
                 channels_last: bool = False, compiled: bool = False) -> nn.Module:
@@ -39,7 +41,12 @@ def unwrap_model(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def is_unplaced(model: nn.Module) -> bool:
-    """Whether nobody has moved the model yet: all its parameters are still on the CPU."""
-    return not isinstance(model, nn.DataParallel) and all(
-        parameter.device.type == "cpu" for parameter in model.parameters())
+def place_if_unplaced(model: nn.Module, n_gpu: int | None) -> tuple[torch.device, nn.Module]:
+    """The device of a model that somebody has placed; else places it on ``n_gpu`` GPUs."""
+    devices = {parameter.device for parameter in model.parameters()}
+    is_placed = isinstance(model, nn.DataParallel) or any(
+        device.type != "cpu" for device in devices)
+    if n_gpu is None or is_placed:
+        return (devices or {torch.device("cpu")}).pop(), model
+    device, ids = prepare_device(n_gpu)
+    return device, place_model(model, device, ids)

@@ -14,6 +14,22 @@ def number(value: Any) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
+def plain_number(value: Any) -> Any:
+    """A scalar of torch or numpy as Python's own, an array as lists; other things as they are."""
+    if not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()  # waits for the device
+    except (RuntimeError, ValueError):  # more than one element
+        return value.tolist()
+
+
+def table(values: dict[str, Any]) -> str:
+    """Names and values, one below the other."""
+    width = max(map(len, values))
+    return "\n".join(f"{name:<{width}}  {number(value)}" for name, value in values.items())
+
+
 def epoch_lines(log: dict[str, Any], *, epochs: int, seconds: float, is_best: bool) -> list[str]:
     """An epoch's log: a headline, a line of training and one of validation.
 

@@ -1,7 +1,6 @@
 """The folders of a run: found by a checkpoint, or made so that no two runs share one."""
 
 import logging
-import os
 import re
 import shlex
 import sys
@@ -13,7 +12,7 @@ from utils.environment import environment
 from utils.errors import CheckpointError, ConfigError, RunError
 from utils.run_lock import lock_folder
 from utils.settings import FILE_NAME
-from utils.util import write_json
+from utils.util import replace_json
 
 logger = logging.getLogger("config")
 
@@ -65,8 +64,8 @@ class RunFolder:
                 self._make_new()
             self.log_dir.mkdir(parents=True, exist_ok=True)
             lock_folder(self.save_dir)
-            self._write(config, "config.json")
-            self._write(environment(shlex.join(sys.argv)), "environment.json")
+            replace_json(config, self.save_dir / "config.json")
+            replace_json(environment(shlex.join(sys.argv)), self.save_dir / "environment.json")
         except OSError as error:
             raise RunError(f"{self.save_dir}: the run's folder cannot be written "
                            f"({error.strerror}); choose another trainer.save_dir") from error
@@ -92,11 +91,6 @@ class RunFolder:
 
     def _place(self, run_id: str) -> None:
         self.save_dir, self.log_dir = self._models / run_id, self._logs / run_id
-
-    def _write(self, content: Any, name: str) -> None:
-        temporary = self.save_dir / f".{name}.{os.getpid()}"
-        write_json(content, temporary)
-        os.replace(temporary, self.save_dir / name)
 
 
 def find_checkpoint(path: Path, *, pattern: str | None = None,

@@ -27,7 +27,7 @@ def lock_folder(folder: Path) -> None:
     folder = folder.resolve()
     if folder in _held:
         return
-    file = open(folder / ".lock", "a+b")
+    file = open(folder / ".lock", "a+b")  # noqa: SIM115, open for as long as the process lives
     try:
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

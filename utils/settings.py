@@ -22,7 +22,8 @@ class Settings(BaseModel):
 class TrainerConfig(Settings):
     """The section ``trainer``; further keys are the user's own and pass through."""
 
-    epochs: int = Field(ge=1, description="Epochs of the whole run, those before a resume included.")
+    epochs: int = Field(ge=1, description=(
+        "Epochs of the whole run, those before a resume included."))
     save_dir: str = Field("saved/", min_length=1, description="Folder for what runs write.")
     save_freq: int = Field(1, ge=1, description=(
         "Epochs from one checkpoint file to the next; `save_period` is its older name."))
@@ -32,8 +33,9 @@ class TrainerConfig(Settings):
         "Newest epoch files to keep; 0 keeps all. Best and latest always stay."))
     async_save: bool = Field(False, description=(
         "Write checkpoints in the background, after a copy to host memory; for large models."))
-    checkpoint_name: str = Field("checkpoint-epoch{epoch}.pth", pattern=CHECKPOINT_NAME, description=(
-        "Name of epoch files; holds `{epoch}`, or `{epoch:03d}` for leading zeros."))
+    checkpoint_name: str = Field("checkpoint-epoch{epoch}.pth", description=(
+        "Name of epoch files; holds `{epoch}`, or `{epoch:03d}` for leading zeros."),
+        pattern=CHECKPOINT_NAME)
     verbosity: int = Field(2, ge=0, le=2, description=(
         "0: the end result and warnings; 1: each epoch; 2: batches, loss and lr as well."))
     monitor: str = Field("off", pattern=r"^(off|(min|max) \S+)$", description=(
@@ -54,8 +56,8 @@ class TrainerConfig(Settings):
     max_seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
         "Seconds after which the run saves and stops like on a signal; null: no limit."))
     check_loss_steps: int | None = Field(None, ge=1, description=(
-        "Batches from one look at whether the loss is finite to the next; null: each one on the CPU, "
-        "where looking costs nothing, every `log_steps` on a device."))
+        "Batches from one look at whether the loss is finite to the next; null: each one on the "
+        "CPU, where looking costs nothing, every `log_steps` on a device."))
     deterministic: bool | Literal["warn"] = Field(False, description=(
         "Deterministic kernels only: false, true, or \"warn\" where there is none."))
     channels_last: bool = Field(False, description=(
@@ -94,7 +96,7 @@ TOP_LEVEL = ["$schema", *RunConfig.model_fields, *SECTIONS, "trainer"]
 def check_settings(kind: type[Settings], values: Any, prefix: str = "") -> list[str]:
     """Problems of ``values``, each with its path, what was expected and what came."""
     if not isinstance(values, dict):
-        return [f"{prefix.rstrip('.') or 'config'}: expected an object {{...}}, got {shown(values)}"]
+        return [f"{prefix.rstrip('.')}: expected an object {{...}}, got {shown(values)}"]
     schema = kind.model_json_schema()["properties"]
     try:
         kind.model_validate(values)

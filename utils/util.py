@@ -1,12 +1,13 @@
 """Small things that every project needs: folders, JSON files, endless loaders."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, RunError
 
 MAX_JSON_BYTES = 1 << 20
 
@@ -23,16 +24,33 @@ def inf_loop(data_loader: Iterable[Any]) -> Iterator[Any]:
         ValueError: a pass had no batch, so that the loop would never yield.
     """
     for loader in repeat(data_loader):
-        batch_idx = -1
-        for batch_idx, batch in enumerate(loader):
+        is_empty = True
+        for batch in loader:
+            is_empty = False
             yield batch
-        if batch_idx < 0:
+        if is_empty:
             raise ValueError("inf_loop needs a loader with at least one batch, got an empty one")
 
 
 def write_json(content: Any, fname: str | Path) -> None:
     """Writes ``content`` with an indent of 4 spaces, keys in their order."""
     Path(fname).write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def replace_json(content: Any, path: Path) -> None:
+    """Writes like ``write_json``, but a reader sees the old file or the whole new one.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_json(content, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(fname: str | Path) -> dict[str, Any]:
@@ -97,7 +115,8 @@ def _json_hint(text: str, error: json.JSONDecodeError) -> str:
         return "the file is empty"
     if rest.startswith(("//", "/*", "#")):
         return "JSON has no comments; delete this one"
-    if before.endswith(",") and rest[:1] in ("}", "]", "") or rest.startswith((",}", ",]")):
+    is_before_bracket = rest[:1] in ("}", "]", "") and before.endswith(",")
+    if is_before_bracket or rest.startswith((",}", ",]")):
         return "a comma before a closing bracket; delete the comma"
     if not rest:
         return f"the file ends too early ({error.msg})"
