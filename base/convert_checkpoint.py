@@ -1,7 +1,8 @@
 """Makes a checkpoint of the classic template readable.
 
-``python -m base.convert_checkpoint OLD NEW``: those hold a pickled ``ConfigParser``. It is read without executing anything: the few names that
-such files contain stand for empty stand-ins here, and any other name is refused.
+``python -m base.convert_checkpoint OLD NEW``. Such files hold a pickled ``ConfigParser``, which is
+read without executing anything: the few names they contain stand for empty stand-ins here, and any
+other name is refused.
 """
 
 import argparse
