@@ -50,7 +50,7 @@ def main(config: ConfigParser) -> None:
     if config.num_batches:
         data_loader, valid_data_loader = first_batches(config, data_loader, valid_data_loader)
     Trainer(model, criterion, metrics, optimizer, config, device, data_loader, valid_data_loader,
-            lr_scheduler, len_epoch=config.trainer.len_epoch).train()
+            lr_scheduler).train()
 
 
 if __name__ == "__main__":

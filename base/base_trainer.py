@@ -119,10 +119,6 @@ class BaseTrainer(ABC):
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
         """Trains one epoch, from 1; returns its log: numbers by name."""
 
-    def _valid_epoch(self, epoch: int) -> dict[str, Any]:
-        """Validates; called by ``_train_epoch`` where there is something to validate on."""
-        raise RunError(f"{type(self).__name__} has no _valid_epoch")
-
     def _log_names(self) -> list[str] | None:
         """Names that the epoch's log will have, or None if that is known only afterwards."""
         return None

@@ -29,7 +29,7 @@ class ParameterHistograms(Callback):
         if not trainer.writer.enabled:
             return
         for name, parameter in unwrap_model(trainer.model).named_parameters():
-            values = parameter.detach().cpu()  # waits for the device
+            values = parameter.detach().float().cpu()  # waits for the device
             finite = values[values.isfinite()]
             if len(finite) < values.numel():
                 logger.warning("epoch %d: %d values of %s are not finite; the histogram leaves "

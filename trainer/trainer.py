@@ -28,7 +28,7 @@ class Trainer(BaseTrainer):
         device: where the model is.
         data_loader, valid_data_loader: any iterables of batches; without the second, no validation.
         lr_scheduler: any of torch; None keeps the lr.
-        len_epoch: batches per epoch; None is one pass over the data.
+        len_epoch: batches per epoch; None is as the config says, or one pass over the data.
         callbacks: beside those that the config asks for.
     """
 
@@ -44,9 +44,9 @@ class Trainer(BaseTrainer):
         self.valid_data_loader = valid_data_loader
         self.do_validation = valid_data_loader is not None
         self.lr_scheduler = lr_scheduler
-        if len_epoch is None and hasattr(data_loader, "__len__"):
-            len_epoch = len(data_loader)
-        self.len_epoch = len_epoch
+        self.len_epoch = len_epoch or self.settings.len_epoch
+        if self.len_epoch is None and hasattr(data_loader, "__len__"):
+            self.len_epoch = len(data_loader)
         self.log_step = self.settings.log_steps
         self.train_metrics = make_tracker(metric_ftns, device)
         self.valid_metrics = make_tracker(metric_ftns, device)

@@ -1,0 +1,23 @@
+"""SIGKILL at any moment costs nothing but the work since the last save."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+def test_killed_runs_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    """D32: every kill, most of them inside a save, leaves a checkpoint that loads."""
+    result = subprocess.run([sys.executable, "-m", "tests.kill_loop", str(tmp_path), "60", "5"],
+                            cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    counts = json.loads(result.stdout.splitlines()[-1])
+    assert counts["killed"] >= 50
+    assert counts["in_save"] > counts["killed"] / 2
+    assert counts["equal"] == counts["rounds"]
