@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import contextlib
 import copy
 import functools
 import logging
@@ -13,11 +14,19 @@ from typing import Any
 
 from logger import setup_logging
 from utils.command_line import CommandLine, add_options, target_path
-from utils.config_check import Modules, check_built, check_parts, check_typed, resolve_name
+from utils.config_check import (
+    Modules,
+    check_built,
+    check_parts,
+    check_typed,
+    own_keys,
+    refusal,
+    resolve_name,
+)
 from utils.config_tree import differences, set_path
 from utils.errors import ConfigError
 from utils.run_folder import RunFolder
-from utils.settings import RunConfig, TrainerConfig
+from utils.settings import NEWER_KEYS, RunConfig, TrainerConfig, shown
 
 LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
@@ -56,11 +65,17 @@ class ConfigParser:
             if value is not None:
                 set_path(self.config, target_path(target), value)
         self.modules = modules or {}
-        self._check(source)
+        excused = self._check(source)
         trainer = self.config["trainer"]
-        self.run = RunConfig.model_validate(self.config)
+        self.run = RunConfig.model_validate(
+            {key: value for key, value in self.config.items() if key not in excused})
+        older = {"save_freq": trainer["save_period"]} if "save_period" in trainer else {}
         self.trainer = TrainerConfig.model_validate(
-            trainer | ({"save_freq": trainer["save_period"]} if "save_period" in trainer else {}))
+            {key: value for key, value in (trainer | older).items()
+             if f"trainer.{key}" not in excused})
+        logger = self.get_logger("config", self.trainer.verbosity)
+        if self.modules and (own := own_keys(self.config)):
+            logger.debug("keys of your own, passed through: %s", ", ".join(own))
         for key in TrainerConfig.model_fields:
             if key != "save_freq" or "save_period" not in trainer:
                 trainer.setdefault(key, getattr(self.trainer, key))
@@ -108,9 +123,8 @@ class ConfigParser:
         parser._set_switches(command)
         changes = differences(before, config)
         if changes:
-            logger = parser.get_logger("config", parser.trainer.verbosity)
-            logger.info("changes to %s:\n%s", command.source,
-                        "\n".join(f"  {line}" for line in changes))
+            logging.getLogger("config").info("changes to %s:\n%s", command.source,
+                                             "\n".join(f"  {line}" for line in changes))
         return parser
 
     def init_obj(self, name: str, module: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -123,9 +137,12 @@ class ConfigParser:
         Raises:
             ConfigError: no such section or name, or a repeated argument.
         """
-        built = self.init_ftn(name, module, *args, **kwargs)()
-        if name in self.modules:
-            check_built(built, name)
+        build = self.init_ftn(name, module, *args, **kwargs)
+        if name not in self.modules:
+            return build()
+        with _refusals_told(name, self[name]):
+            built = build()
+        check_built(built, name)
         return built
 
     initialize = init_obj  # older name
@@ -144,13 +161,17 @@ class ConfigParser:
         section = self[name]
         module = module or self.modules.get(name)
         functions = []
+        if section is None:
+            return []
         for item in section if isinstance(section, list) else [section]:
             item = {"type": item} if isinstance(item, str) else item
             target = resolve_name(item["type"], module, f"{name}.type")
+            args = item.get("args") or {}
             if isinstance(target, type):
-                function = target(**item.get("args", {}))
-            elif item.get("args") or "name" in item:
-                function = functools.partial(target, **item.get("args", {}))
+                with _refusals_told(name, item):
+                    function = target(**args)
+            elif args or "name" in item:
+                function = functools.partial(target, **args)
             else:
                 function = target
             if function is not target:
@@ -207,22 +228,23 @@ class ConfigParser:
             setup_logging(self._folder.log_dir, kept_bytes=kept)
         return self._folder
 
-    def _check(self, source: str) -> None:
+    def _check(self, source: str) -> list[str]:
+        """Raises all problems together; returns the paths of those that are only warned about."""
+        logger = logging.getLogger("config")
         problems = check_typed(self.config, strict=bool(self.modules))
-        if not self.modules:
-            problems = self._excuse(problems)
-        problems += check_parts(self.config, self.modules)
+        # under a project's own train.py a key that is newer than it may be the project's
+        excused = [] if self.modules else [
+            text for text in problems if text.partition(":")[0] in NEWER_KEYS]
+        problems = [text for text in problems if text not in excused]
+        if isinstance(self.config, dict):
+            problems += check_parts(self.config, self.modules)
         if problems:
             count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
             raise ConfigError("\n  ".join([f"{source}: {count}", *problems]))
-
-    def _excuse(self, problems: list[str]) -> list[str]:
-        """A project's own train.py runs with a monitor that nobody understands: it means off."""
-        excused = [text for text in problems if text.startswith("trainer.monitor: expected a str")]
         for text in excused:
-            logging.getLogger("config").warning("%s; monitoring is off", text)
-            self.config["trainer"]["monitor"] = "off"
-        return [text for text in problems if text not in excused]
+            logger.warning("%s The framework takes its default: %s", text,
+                           NEWER_KEYS[text.partition(":")[0]])
+        return [text.partition(":")[0] for text in excused]
 
     def _set_switches(self, command: CommandLine) -> None:
         self.is_debug = bool(command.given("debug"))
@@ -237,6 +259,19 @@ class ConfigParser:
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             self._folder = RunFolder(Path(folder), self.run.name, None)
             self.trainer = self.trainer.model_copy(update={"epochs": 1})
+
+
+@contextlib.contextmanager
+def _refusals_told(name: str, section: dict[str, Any]) -> Iterator[None]:
+    """Turns a value that torch or the framework refuses into a mistake in the config."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = refusal(error)
+        if text is None or isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{name}.args: {section['type']} refuses "
+                          f"{shown(section.get('args') or {})}: {text}") from error
 
 
 def _bind(name: str, section: dict[str, Any], module: Any, args: tuple[Any, ...],

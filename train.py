@@ -23,9 +23,11 @@ def main(config: ConfigParser) -> None:
     from trainer import Trainer
     from utils.debug import describe, first_batches
     from utils.device import prepare_device
+    from utils.distributed import refuse_several_processes
     from utils.parallel import place_model, trainable
     from utils.rng import set_deterministic, set_seed
 
+    refuse_several_processes()
     logger = config.get_logger("train", config.trainer.verbosity)
     set_deterministic(config.trainer.deterministic)
     set_seed(config.run.seed)

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from utils import run_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,4 +80,21 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
         command = [sys.executable, "-X", "faulthandler", str(ROOT / script), *rest]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout,
                               env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+    return run
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a script as a command would, in this process; returns its exit status."""
+    def run(script: str, *arguments: Any) -> int:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        monkeypatch.chdir(ROOT)
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        finally:
+            for _, folder in list(run_lock._held):
+                run_lock.unlock_folder(folder)
+        return 0
     return run

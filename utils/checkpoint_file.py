@@ -1,13 +1,16 @@
 """Checkpoint files: written whole or not at all, read without executing anything."""
 
+import contextlib
+import errno
 import hashlib
 import os
 import pickle
+import re
+import secrets
 import shutil
-import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +21,9 @@ from utils.errors import CheckpointError
 FORMAT = 1
 MARK = b"sha256:"
 TAIL_BYTES = 2 + len(MARK) + 64  # length of the zip comment, mark, hex digest
+TEMPORARY = r".+\.pth\.([0-9a-f]{8}|link)\.tmp"
+MAX_DEPTH = 100
+KINDS = {"state_dict": dict, "epoch": int, "parts": dict, "rank_parts": list}
 
 
 class _HashingFile:
@@ -65,32 +71,26 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the disk is full, the folder read-only, ...; the old file is untouched.
     """
-    temporary = None
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        handle, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with open(handle, "w+b") as file:
+        with open(temporary, "xb") as file:
             hashing = _HashingFile(file)
             torch.save(state | {"format": FORMAT}, hashing)
             hashing.finish()
             file.flush()
             os.fsync(file.fileno())
-        _allow_readers(temporary)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: could not be written ({_cause(error)}); free some space or make the folder "
-            "writable. Earlier checkpoints are untouched") from error
+        raise _not_written(path, error) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 def link_checkpoint(source: Path, path: Path) -> None:
     """Makes ``path`` another name of ``source`` in one step, without a second copy if possible."""
     temporary = path.with_name(path.name + ".link.tmp")
-    temporary.unlink(missing_ok=True)
+    _discard(temporary)
     try:
         try:
             os.link(source, temporary)
@@ -101,13 +101,23 @@ def link_checkpoint(source: Path, path: Path) -> None:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise CheckpointError(f"{path}: could not be written ({error.strerror})") from error
+        raise _not_written(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)  # still there where both names were one file already
+        _discard(temporary)  # still there where both names were one file already
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files of writes that were killed; for the one writer of the folder."""
+    for file in folder.glob("*.tmp"):
+        if re.fullmatch(TEMPORARY, file.name):
+            _discard(file)
+
+
+def read_checkpoint(path: Path, *, stand_ins: Sequence[Any] = ()) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU; executes nothing that is in it.
+
+    Args:
+        stand_ins: what the names of a classic checkpoint stand for; any other name is refused.
 
     Raises:
         CheckpointError: no such file, damaged, or not a checkpoint; says what to do instead.
@@ -118,19 +128,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of torch, about old formats
-                checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+                with torch.serialization.safe_globals(list(stand_ins)):
+                    checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: {_refusal(path, error)}") from error
+        raise CheckpointError(
+            f"{path}: {_refusal(path, error, is_converting=bool(stand_ins))}") from error
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file fails anywhere inside torch's readers
         raise CheckpointError(f"{path}: not a checkpoint, or damaged ({_cause(error)}); "
                               "use another one") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path}: expected a checkpoint with the key 'state_dict', got "
-                              f"{_describe(checkpoint)}")
+    _check_content(path, checkpoint)
     if "format" in checkpoint and not has_digest:
         raise CheckpointError(f"{path}: damaged (its checksum is gone); use another checkpoint")
     return checkpoint
@@ -142,6 +152,9 @@ def sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of file systems that cannot do it for folders
+                raise
         finally:
             os.close(handle)
 
@@ -178,17 +191,47 @@ def _check_digest(path: Path, file: IO[bytes]) -> bool:
     return True
 
 
-def _refusal(path: Path, error: Exception) -> str:
+def _check_content(path: Path, checkpoint: Any) -> None:
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: expected a checkpoint with the key 'state_dict', got "
+                              f"{_describe(checkpoint)}")
+    _check_nesting(path, checkpoint)
+    for key, kind in KINDS.items():
+        if key in checkpoint and not isinstance(checkpoint[key], kind):
+            raise CheckpointError(f"{path}: expected {key!r} in a checkpoint to be of type "
+                                  f"{kind.__name__}, got {_describe(checkpoint[key])}")
+    if not all(isinstance(key, str) for key in checkpoint["state_dict"]):
+        raise CheckpointError(f"{path}: expected names as keys of 'state_dict', got "
+                              f"{_describe(checkpoint['state_dict'])}")
+
+
+def _check_nesting(path: Path, content: Any) -> None:
+    """Refuses what no run writes and what would exhaust the code that walks through it: many
+    levels, content that holds itself, or few containers that occur very often in each other."""
+    stack, seen, visits = [(content, 1)], set(), 0
+    while stack:
+        item, depth = stack.pop()
+        seen.add(id(item))
+        visits += 1
+        if depth > MAX_DEPTH or visits > 10 * len(seen) + 100_000:
+            raise CheckpointError(f"{path}: refused, for it is nested deeper than {MAX_DEPTH} "
+                                  "levels, or stands for far more content than it has")
+        parts = item.values() if isinstance(item, dict) else item
+        stack += [(part, depth + 1) for part in parts if isinstance(part, (dict, list, tuple))]
+
+
+def _refusal(path: Path, error: Exception, *, is_converting: bool) -> str:
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as file:
-            if file.read(1)[:1] != b"\x80":
+            if file.read(1) != b"\x80":
                 return ("expected a checkpoint, got some other kind of file; a config is given "
                         "with -c, a checkpoint (.pth) with --resume")
-    name = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL " in str(error) else ""
-    return ("refused, for it holds more than tensors and plain values"
-            + (f" ({name})" if name else "") + " and could execute code. If it was written by an "
-            "older template and you trust where it comes from, convert it: "
-            f"python -m base.convert_checkpoint {path} NEW.pth")
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    text = ("refused, for it holds more than tensors and plain values"
+            + (f" ({found[1]})" if found else "") + " and could execute code")
+    return text if is_converting else (
+        f"{text}. If it was written by an older template and you trust where it comes from, "
+        f"convert it: python -m base.convert_checkpoint {path} NEW.pth")
 
 
 def _describe(content: Any) -> str:
@@ -197,13 +240,19 @@ def _describe(content: Any) -> str:
     return f"a {type(content).__name__}"
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        error = error.__context__  # what torch's writer stumbled over
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0][:200]
 
 
-def _allow_readers(path: Path) -> None:
-    """Temporary files are private; a checkpoint has the rights that any new file gets."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
+def _not_written(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: could not be written ({_cause(error)}); free some space or make the folder "
+        "writable. Earlier checkpoints are untouched")
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a read-only file system says so even of absent files
+        path.unlink()

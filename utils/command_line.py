@@ -2,7 +2,10 @@
 
 import argparse
 import copy
+import glob
+import json
 import logging
+import math
 import os
 import re
 import sys
@@ -12,7 +15,8 @@ from typing import Any
 
 from utils.config_tree import apply_override, deep_merge, read_config, set_path
 from utils.errors import CheckpointError, ConfigError
-from utils.settings import RunConfig, TrainerConfig
+from utils.settings import FILE_NAME, RunConfig, TrainerConfig
+from utils.util import is_deep
 
 logger = logging.getLogger("config")
 
@@ -55,6 +59,8 @@ class CommandLine:
         for option in self.options:
             value = self.given(_dest(option))
             if value is not None:
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ConfigError(f"{option.flags[0]}: expected a finite number, got {value}")
                 for target in _targets(option):
                     set_path(config, target_path(target), value)
         known = [*RunConfig.model_fields, *(f"trainer.{key}" for key in TrainerConfig.model_fields)]
@@ -76,13 +82,10 @@ class CommandLine:
             return read_config(Path(path))
         from utils.run_folder import find_checkpoint  # needs torch, which takes seconds
 
-        if resume == "latest":
-            own = read_config(Path(path)) if path else {}
-            folder = own.get("trainer", {}).get("save_dir", "saved/")
-            pattern = str(own.get("name", "*")) + "/*"
         try:
             if resume == "latest":
-                self.resume, checkpoint = find_checkpoint(Path(folder) / "models", pattern=pattern)
+                folder, pattern = self._where_runs_are()
+                self.resume, checkpoint = find_checkpoint(folder / "models", pattern=pattern)
             else:
                 self.resume, checkpoint = find_checkpoint(Path(resume), best_first=best_first)
         except CheckpointError as error:
@@ -90,7 +93,7 @@ class CommandLine:
         self.source = str(self.resume)
         config = checkpoint.get("config")
         if isinstance(config, dict):
-            return config
+            return _plain(config, self.source)
         beside = self.resume.with_name("config.json")
         if beside.is_file():
             return read_config(beside)
@@ -98,6 +101,19 @@ class CommandLine:
             return read_config(Path(path))
         raise ConfigError(f"--resume: {self.resume} holds no config and there is no config.json "
                           "beside it; give one with -c")
+
+    def _where_runs_are(self) -> tuple[Path, str]:
+        """The folder that runs write to, and a pattern of this run's folders below it."""
+        config = read_config(Path(self.given("config"))) if self.given("config") else {}
+        for text in self.given("overrides") or []:
+            if text.startswith(("name=", "trainer.save_dir=")):
+                apply_override(config, text, ["name", "trainer.save_dir"])
+        trainer = config.get("trainer")
+        folder = trainer.get("save_dir") if isinstance(trainer, dict) else None
+        name = config.get("name")
+        is_name = isinstance(name, str) and re.match(FILE_NAME, name)
+        return (Path(folder if isinstance(folder, str) else "saved/"),
+                f"{glob.escape(name) if is_name else '*'}/*")
 
 
 def add_options(parser: argparse.ArgumentParser, options: Sequence[Any]) -> None:
@@ -141,6 +157,18 @@ def _dest(option: Any) -> str:
     """Where argparse keeps the value: the first ``--flag`` names it, dashes become underscores."""
     long = [flag for flag in option.flags if flag.startswith("--")]
     return (long or list(option.flags))[0].lstrip("-").replace("-", "_")
+
+
+def _plain(config: dict[Any, Any], source: str) -> dict[str, Any]:
+    """A checkpoint's config as JSON gives it: nobody knows who has written it."""
+    try:
+        config = json.loads(json.dumps(config))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: its config is not plain JSON ({error}); give one with -c and "
+                          "take the weights by --init-from") from error
+    if is_deep(config):
+        raise ConfigError(f"{source}: its config is nested too deeply")
+    return config
 
 
 def _peek_config() -> dict[str, Any]:

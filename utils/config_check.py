@@ -31,6 +31,7 @@ KINDS = {
 PASSED = {"optimizer": 1, "lr_scheduler": 1}
 PASSED_TO_FUNCTIONS = {"loss": 2, "metrics": 2}
 LISTS = ("loss", "metrics")
+OPTIONAL = ("lr_scheduler", "metrics")
 FURTHER_KEYS = {"lr_scheduler": ["interval"], "metrics": ["name"]}
 
 Modules = str | ModuleType | tuple[str, ...]
@@ -38,21 +39,28 @@ Modules = str | ModuleType | tuple[str, ...]
 
 def check_typed(config: dict[str, Any], *, strict: bool) -> list[str]:
     """Problems of the keys in ``utils.settings``; ``strict`` adds misspelt keys."""
+    if not isinstance(config, dict):
+        return [f"expected an object {{...}}, got {shown(config)}"]
     if "trainer" not in config:
         near = [key for key in config if suggestion(key, ["trainer"], misspelling=True)]
         problems = [f"trainer: this section is missing{suggestion('trainer', near)}"]
     else:
-        problems = check_settings(TrainerConfig, config["trainer"], "trainer.")
+        problems = _check_trainer(config["trainer"])
     problems += check_settings(RunConfig, config)
     if strict:
         problems += misspelt_keys(config, TOP_LEVEL)
         if isinstance(config.get("trainer"), dict):
-            known = [*TrainerConfig.model_fields, "save_period"]
-            given = config["trainer"]
-            if "save_period" in given:
-                known.remove("save_freq")
-            problems += misspelt_keys(given, known, "trainer.")
+            problems += misspelt_keys(config["trainer"], _trainer_keys(config["trainer"]),
+                                      "trainer.")
     return problems
+
+
+def own_keys(config: dict[str, Any]) -> list[str]:
+    """Paths of the keys at the top and in ``trainer`` that are the user's own."""
+    trainer = config["trainer"]
+    return [*(str(key) for key in config if key not in TOP_LEVEL),
+            *(f"trainer.{key}" for key in trainer if key not in [
+                *TrainerConfig.model_fields, "save_period"])]
 
 
 def check_parts(config: dict[str, Any], modules: dict[str, Modules]) -> list[str]:
@@ -61,12 +69,21 @@ def check_parts(config: dict[str, Any], modules: dict[str, Modules]) -> list[str
     for name in modules:
         section = config.get(name)
         if section is None:
+            if name not in OPTIONAL:
+                problems.append(f"{name}: this section is missing")
             continue
         if name in LISTS and isinstance(section, list):
-            for index, item in enumerate(section):
-                problems += check_part(f"{name}.{index}", item, modules[name], name)
+            parts = {f"{name}.{index}": item for index, item in enumerate(section)}
+        elif name == "optimizer" and _is_several(section):
+            parts = {f"{name}.{key}": item for key, item in section.items()}
         else:
-            problems += check_part(name, section, modules[name], name)
+            parts = {name: section}
+        for path, part in parts.items():
+            problems += check_part(path, part, modules[name], name)
+        if name == "loss" and not parts:
+            problems.append("loss: expected at least one loss, got an empty list")
+        if name == "metrics":
+            problems += _check_names(parts)
     return problems
 
 
@@ -79,8 +96,9 @@ def check_part(path: str, section: Any, module: Modules, name: str) -> list[str]
             '{"type": ..., "args": {...}}')
         return [f"{path}: expected {wanted}, got {shown(section)}"]
     known = ["type", "args", *FURTHER_KEYS.get(name, [])]
-    problems = [f"{path}.{key}: unknown key{suggestion(key, known)} A section takes "
-                f"{', '.join(known)}" for key in section if key not in known]
+    problems = [f"{path}.{key}: unknown key (with {shown(section[key])})"
+                f"{suggestion(key, known) or ';'} A section takes {', '.join(known)}"
+                for key in section if key not in known]
     if "type" not in section:
         return [*problems, f"{path}.type: is missing"]
     if not isinstance(section.get("args", {}), dict):
@@ -89,8 +107,9 @@ def check_part(path: str, section: Any, module: Modules, name: str) -> list[str]
     if section.get("interval", "epoch") not in ("epoch", "step"):
         problems.append(f"{path}.interval: expected \"epoch\" or \"step\", got "
                         f"{shown(section['interval'])}")
-    if not isinstance(section.get("name", ""), str):
-        problems.append(f"{path}.name: expected a string, got {shown(section['name'])}")
+    if not isinstance(section.get("name", "-"), str) or section.get("name") == "":
+        problems.append(f"{path}.name: expected a string that is not empty, got "
+                        f"{shown(section['name'])}")
     try:
         target = resolve_name(section["type"], module, f"{path}.type")
         check_kind(target, name, f"{path}.type")
@@ -118,8 +137,8 @@ def resolve_name(name: Any, modules: Modules, path: str = "type") -> Callable[..
         if callable(found) and not inspect.ismodule(found):
             return found
         if module is not None and not names:  # suggestions come from the first: the user's own
-            names = [key for key, value in vars(module).items()
-                     if not key.startswith("_") and callable(value)]
+            names = [key for key in dir(module)
+                     if not key.startswith("_") and callable(getattr(module, key, None))]
     place = getattr(searched[0], "__name__", searched[0])
     if found is not None:
         raise ConfigError(f"{path}: expected a class or function, but {name!r} in {place} is a "
@@ -131,9 +150,18 @@ def resolve_name(name: Any, modules: Modules, path: str = "type") -> Callable[..
 
 def check_kind(target: Any, name: str, path: str) -> None:
     """Refuses a class of another kind than the section builds (functions: see check_built)."""
+    if not inspect.isclass(target):
+        return
     kind = _kind(name)
-    if kind is not None and inspect.isclass(target) and not issubclass(target, kind):
+    if kind is not None and not issubclass(target, kind):
         raise ConfigError(f"{path}: expected a {kind.__name__}, but {target.__name__} is none")
+    forward = getattr(target, "forward", None)  # torch's modules have no abstract metaclass
+    if target is kind or inspect.isabstract(target) or (
+            getattr(forward, "__isabstractmethod__", False)):
+        raise ConfigError(f"{path}: {target.__name__} is abstract; name one of its subclasses")
+    if name in LISTS and not any("__call__" in vars(base) for base in target.__mro__):
+        raise ConfigError(f"{path}: expected a function, or a class of objects that can be called, "
+                          f"but {target.__name__} is neither")
 
 
 def check_built(built: Any, name: str) -> None:
@@ -168,11 +196,64 @@ def check_arguments(target: Callable[..., Any], args: dict[str, Any], path: str,
             continue
         hint = suggestion(key, absent, misspelling=is_open)
         if hint or not is_open:
-            problems.append(f"{path}.{key}: {label} takes no such argument{hint} It takes: "
+            problems.append(f"{path}.{key}: {label} takes no such argument (with "
+                            f"{shown(args[key])}){hint or ';'} It takes: "
                             f"{', '.join(known) or 'none'}")
     problems += [f"{path}.{key}: is missing; {label} needs it" for key, value in named.items()
                  if value.default is inspect.Parameter.empty and key not in args]
     return problems
+
+
+def refusal(error: Exception) -> str | None:
+    """What to tell if a constructor of the framework's refused a value of the config.
+
+    Returns:
+        None for an error that somebody else's code has raised: that one wants its traceback.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    is_ours = module.startswith(("base.", "torch.optim.", "torch.utils.data.", "torchmetrics."))
+    return str(error) if is_ours else None
+
+
+def _check_trainer(trainer: Any) -> list[str]:
+    """Like ``check_settings``; ``save_period`` is an older name of ``save_freq``."""
+    if not isinstance(trainer, dict) or "save_period" not in trainer:
+        return check_settings(TrainerConfig, trainer, "trainer.")
+    period, freq = trainer["save_period"], trainer.get("save_freq", trainer["save_period"])
+    problems = [text.replace("trainer.save_freq:", "trainer.save_period:", 1) for text in
+                check_settings(TrainerConfig, trainer | {"save_freq": period}, "trainer.")]
+    if period != freq:
+        problems.append(f"trainer.save_period: {shown(period)}, but save_freq, its other name, is "
+                        f"{shown(freq)}; keep one of them")
+    return problems
+
+
+def _trainer_keys(trainer: dict[str, Any]) -> list[str]:
+    """The known keys of which one may be missing: ``save_freq`` has two names."""
+    other = {"save_period": "save_freq", "save_freq": "save_period"}
+    given = {other[key] for key in other if key in trainer}
+    keys = [*TrainerConfig.model_fields, "save_period"]
+    return [key for key in keys if key not in given or key in trainer]
+
+
+def _check_names(parts: dict[str, Any]) -> list[str]:
+    """Two metrics of one name: the second would overwrite the first."""
+    names = ["loss", *(part.get("name", part.get("type")) if isinstance(part, dict) else part
+                       for part in parts.values())]
+    return [f"{path}: {shown(name)} is the name of two; give one another by "
+            '{"type": ..., "args": {...}, "name": "..."}'
+            for index, (path, name) in enumerate(zip(parts, names[1:], strict=True), 1)
+            if isinstance(name, str) and name in names[:index]]
+
+
+def _is_several(section: Any) -> bool:
+    """Whether a section holds sections by name, like ``{"generator": {...}, ...}``."""
+    return (isinstance(section, dict) and bool(section)
+            and not {"type", "args"} & section.keys()
+            and all(isinstance(part, dict) for part in section.values()))
 
 
 def _inherited(target: Any) -> list[str]:
@@ -201,6 +282,6 @@ def _load(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and name.split(".")[0] == error.name.split(".")[0]:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
             return None
         raise

@@ -2,13 +2,14 @@
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from utils.errors import ConfigError
 from utils.near import suggestion
-from utils.util import read_json
+from utils.util import is_deep, read_json
 
 
 def read_config(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -18,6 +19,10 @@ def read_config(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         ConfigError: a file cannot be read, is not an object, or bases go round in a circle.
     """
     config = read_json(path)
+    file = path.resolve()
+    if file in seen:
+        chain = " -> ".join(part.name for part in (*seen, file))
+        raise ConfigError(f"{path}: the bases go round in a circle: {chain}")
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: expected an object {{...}}, got a {type(config).__name__}")
     base = config.pop("base", None)
@@ -25,12 +30,7 @@ def read_config(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         return config
     if not isinstance(base, str) or not base:
         raise ConfigError(f"{path}: base: expected the path of a config, got {base!r}")
-    seen = (*seen, path.resolve())
-    base_path = path.parent / base
-    if base_path.resolve() in seen:
-        chain = " -> ".join(file.name for file in (*seen, base_path))
-        raise ConfigError(f"{path}: the bases go round in a circle: {chain}")
-    return deep_merge(read_config(base_path, seen), config)
+    return deep_merge(read_config(path.parent / base, (*seen, file)), config)
 
 
 def deep_merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,8 @@ def apply_override(config: dict[str, Any], text: str, known: list[str]) -> None:
     """Applies ``key.path=value``, ``+key.path=value`` (may be new) or ``~key.path`` (removes).
 
     Args:
-        known: paths that may be set although the config does not have them.
+        known: paths that may be set although the config does not have them; so may the arguments
+            of a section (``arch.args.num_classes``).
 
     Raises:
         ConfigError: no such form or no such path, with the paths that are near.
@@ -106,7 +107,8 @@ def apply_override(config: dict[str, Any], text: str, known: list[str]) -> None:
     path = tuple(name.split("."))
     if not all(path) or bool(equals) == removing:
         raise ConfigError(f"expected key.path=value, +key.path=value or ~key.path, got {text!r}")
-    if not _exists(config, path) and not adding and (removing or name not in known):
+    may_set = adding or name in known or _is_argument(config, path)
+    if not _exists(config, path) and (removing or not may_set):
         paths = {".".join(part[:i]) for part, _ in leaves(config) for i in range(1, len(part) + 1)}
         raise ConfigError(f"{name}: the config has no such key"
                           f"{suggestion(name, sorted(paths | set(known)))}"
@@ -122,13 +124,21 @@ def apply_override(config: dict[str, Any], text: str, known: list[str]) -> None:
 
 def parse_value(text: str) -> Any:
     """JSON if it is any (``5``, ``true``, ``[1, 2]``, ``null``), else the string itself."""
-    def refuse(constant: str) -> Any:
-        raise ValueError(constant)
+    def finite(number: str) -> float:
+        if not math.isfinite(float(number)):
+            raise ValueError(number)
+        return float(number)
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=finite, parse_float=finite)
     except (ValueError, RecursionError):
         return text
+    return text if is_deep(value) else value
+
+
+def _is_argument(config: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether the path is an argument of a section; its name is checked by signature."""
+    return len(path) > 2 and path[-2] == "args" and _exists(config, (*path[:-2], "type"))
 
 
 def _exists(config: Any, path: tuple[str, ...]) -> bool:

@@ -13,7 +13,9 @@ def describe(config: Any, model: nn.Module, data_loader: Any, valid_data_loader:
     logger = config.get_logger("train", 1)
     logger.info("%s", json.dumps(config.config, indent=4, default=str))
     logger.info("%s", model)
-    logger.info("batch: %s", shapes(next(iter(data_loader))))
+    logger.info("parameters: %d", sum(parameter.numel() for parameter in model.parameters()))
+    for batch in islice(data_loader, 1):
+        logger.info("batch: %s", shapes(batch))
     for label, loader in (("training", data_loader), ("validation", valid_data_loader)):
         if hasattr(loader, "__len__"):
             logger.info("%s: %d batches per epoch", label, len(loader))

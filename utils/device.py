@@ -38,22 +38,29 @@ def _warn_once(wanted: int, present: int) -> None:
 
 
 def to_device(batch: Any, device: "torch.device", **options: Any) -> Any:
-    """A copy of the batch with its tensors on ``device``; other things are left as they are.
+    """The batch with its tensors on ``device``; other things are left as they are.
 
     Args:
-        batch: a tensor, or lists, tuples, named tuples and dicts of them, nested.
+        batch: a tensor or whatever has ``to``, or lists, tuples, named tuples and dicts, nested.
         options: for ``Tensor.to``; ``memory_format`` goes to 4-d tensors only.
     """
+    if hasattr(batch, "to"):
+        if "memory_format" in options and getattr(batch, "ndim", 0) != 4:
+            options = {key: value for key, value in options.items() if key != "memory_format"}
+        return batch.to(device, non_blocking=True, **options)
     if isinstance(batch, (list, tuple)):
         moved = [to_device(item, device, **options) for item in batch]
         return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
     if isinstance(batch, dict):
         return {key: to_device(value, device, **options) for key, value in batch.items()}
-    if not hasattr(batch, "to"):
-        return batch
-    if "memory_format" in options and getattr(batch, "ndim", 0) != 4:
-        options = {key: value for key, value in options.items() if key != "memory_format"}
-    return batch.to(device, non_blocking=True, **options)
+    return batch
+
+
+def can_pin_memory() -> bool:
+    """Whether copies from pinned host memory are faster here: there is CUDA."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def synchronize(device: "torch.device") -> None:

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchvision", "numpy", "torchmetrics")
@@ -32,9 +33,10 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says, or None outside a repository or without git."""
+    """What git says of this code, or None outside a repository or without git."""
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
+        result = subprocess.run(["git", *arguments], cwd=Path(__file__).resolve().parent.parent,
+                                capture_output=True, text=True, errors="replace", timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from utils.device import to_device
 from utils.errors import ConfigError
 
 
@@ -39,14 +40,16 @@ class MetricTracker:
 
     def update(self, key: str, value: Any, n: float = 1) -> None:
         """Adds a mean over ``n`` samples: a number or a 0-d tensor, whose graph is not kept."""
+        n = float(n)  # numpy's numbers cannot go into a checkpoint
         if self.writer is not None:
             self.writer.add_scalar(key, value)
-        if hasattr(value, "detach"):
-            value = value.detach()
+        value = value.detach() if hasattr(value, "detach") else float(value)
         total = self._totals.get(key)
         if total is None:
             self._totals[key] = self._first(value, n)
         elif hasattr(total, "add_") and hasattr(value, "detach"):
+            if total.device != value.device:  # restored from a checkpoint
+                total = self._totals[key] = total.to(value.device)
             total.add_(value, alpha=n)
         else:
             self._totals[key] = total + value * n
@@ -88,20 +91,18 @@ class MetricTracker:
         self._totals = {key: total.clone() if hasattr(total, "clone") else total
                         for key, total in state["totals"].items()}
         self._counts = dict(state["counts"])
-        for name, fields in state["whole_set"].items():
-            metric = self.whole_set[name]
+        for name in self.whole_set.keys() & state["whole_set"].keys():
+            metric, fields = self.whole_set[name], dict(state["whole_set"][name])
+            metric._update_count = fields.pop("update_count")
             for field, value in fields.items():
-                if field == "update_count":
-                    metric._update_count = value
-                else:
-                    setattr(metric, field, value)
+                setattr(metric, field, to_device(value, metric.device))
 
     @staticmethod
     def _first(value: Any, n: float) -> Any:
         if not hasattr(value, "detach"):
-            return float(value) * n
+            return value * n
         # sums of many float32 lose digits; Apple's GPU has nothing longer
-        return (value if value.device.type == "mps" else value.double()) * n
+        return (value.float() if value.device.type == "mps" else value.double()) * n
 
     def _whole_set_result(self) -> dict[str, float]:
         values = {}

@@ -8,10 +8,11 @@ def near_names(word: str, names: Iterable[str], *, misspelling: bool = False) ->
     """The known names most like ``word``, best first.
 
     Args:
-        misspelling: only those that differ by a letter or two, so that ``valid_data_loader`` is
-            nobody's misspelling of ``data_loader``.
+        misspelling: only those that differ by about a letter, so that neither ``keep_best`` is a
+            misspelling of ``keep_last`` nor ``valid_data_loader`` one of ``data_loader``.
     """
-    found = get_close_matches(str(word), list(names), n=3, cutoff=0.7 if misspelling else 0.6)
+    cutoff = 0.6 if not misspelling else 0.8 if len(str(word)) > 5 else 0.7
+    found = get_close_matches(str(word), list(names), n=3, cutoff=cutoff)
     return [name for name in found if not misspelling or abs(len(name) - len(str(word))) <= 2]
 
 

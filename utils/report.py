@@ -26,7 +26,7 @@ def plain_number(value: Any) -> Any:
 
 def table(values: dict[str, Any]) -> str:
     """Names and values, one below the other."""
-    width = max(map(len, values))
+    width = max(map(len, values), default=0)
     return "\n".join(f"{name:<{width}}  {number(value)}" for name, value in values.items())
 
 
@@ -46,6 +46,6 @@ def epoch_lines(log: dict[str, Any], *, epochs: int, seconds: float, is_best: bo
         if row:
             text = "  ".join(f"{key}\0{number(value):<6}" for key, value in row.items())
             wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"  {label}  ",
-                                    subsequent_indent=" " * 9, break_long_words=False)
+                                    subsequent_indent=" " * 9, break_on_hyphens=False)
             lines += [line.replace("\0", " ").rstrip() for line in wrapped]
     return lines

@@ -1,6 +1,7 @@
 """The folders of a run: found by a checkpoint, or made so that no two runs share one."""
 
 import logging
+import os
 import re
 import shlex
 import sys
@@ -15,6 +16,10 @@ from utils.settings import FILE_NAME
 from utils.util import replace_json
 
 logger = logging.getLogger("config")
+
+# names of devices on Windows, with any ending
+RESERVED = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
+MAX_NAME = 100  # characters
 
 
 class RunFolder:
@@ -33,9 +38,11 @@ class RunFolder:
 
     def __init__(self, root: Path, name: str, run_id: str | None, *,
                  resume: Path | None = None) -> None:
-        if run_id and not re.match(FILE_NAME, run_id):
-            raise ConfigError(f"--run-id: expected a name without / \\ : or a dot at its ends, got "
-                              f"{run_id!r}")
+        for option, text in (("name", name), ("--run-id", run_id)):
+            if text and not _is_safe(text):
+                raise ConfigError(f"{option}: expected a name of at most {MAX_NAME} characters "
+                                  "that can name a folder everywhere: without / \\ : * ? \" < > |, "
+                                  f"a dot or space at its ends, none like CON, got {text!r}")
         self.run_id = run_id
         self.is_made = False
         self.resume = resume
@@ -107,18 +114,18 @@ def find_checkpoint(path: Path, *, pattern: str | None = None,
     """
     from utils.checkpoint_file import read_checkpoint  # needs torch, which takes seconds
 
-    if pattern is None and not path.is_dir():
+    if pattern is None and not os.path.isdir(path):
         if path.suffix.lower() == ".json":
             raise CheckpointError(f"{path}: expected a checkpoint (.pth), got a config; "
                                   f"to start a run with it, use -c {path}")
-        if not path.exists():
+        if not os.path.exists(path):
             raise CheckpointError(f"{path}: no such file; expected a checkpoint (.pth), a run's "
                                   "folder, or 'latest'")
         return path, read_checkpoint(path)
     files = list(path.glob("*.pth" if pattern is None else f"{pattern}/*.pth"))
     rank = {"model_best.pth": 2} if best_first else {"latest.pth": 1}
     files.sort(key=lambda file: (rank.get(file.name, 0) if pattern is None else 0,
-                                 file.stat().st_mtime_ns, rank.get(file.name, 0)), reverse=True)
+                                 _changed_at(file), rank.get(file.name, 0)), reverse=True)
     if not files:
         where = path if pattern is None else path / pattern
         raise CheckpointError(f"{where}: no checkpoint (.pth) in this folder")
@@ -135,6 +142,18 @@ def find_checkpoint(path: Path, *, pattern: str | None = None,
             logger.warning("taking the newest readable one: %s", file)
         return file, checkpoint
     raise CheckpointError("no readable checkpoint:\n  " + "\n  ".join(reasons))
+
+
+def _is_safe(name: str) -> bool:
+    return (re.fullmatch(FILE_NAME, name) is not None and len(name) <= MAX_NAME
+            and "\n" not in name and not re.fullmatch(RESERVED, name))
+
+
+def _changed_at(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # a link to nothing; reading it says so
+        return 0
 
 
 def _folder_of(checkpoint: Path, name: str) -> tuple[Path, str] | None:

@@ -1,5 +1,6 @@
 """One writer for a run folder: a lock that the system drops when its process ends, however."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_held: dict[Path, IO[bytes]] = {}
+logger = logging.getLogger("config")
+
+# by process, for a forked child inherits the files but not the locks
+_held: dict[tuple[int, Path], IO[bytes]] = {}
 
 
 def lock_folder(folder: Path) -> None:
@@ -24,29 +28,33 @@ def lock_folder(folder: Path) -> None:
     Raises:
         RunError: another living process has it.
     """
-    folder = folder.resolve()
-    if folder in _held:
+    key = os.getpid(), folder.resolve()
+    if key in _held:
         return
     file = open(folder / ".lock", "a+b")  # noqa: SIM115, open for as long as the process lives
     try:
         if sys.platform == "win32":
+            file.seek(1 << 30)  # the lock is mandatory there: not on what others read
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except (BlockingIOError, PermissionError) as error:
         file.seek(0)
-        owner = file.read().decode(errors="replace").strip() if sys.platform != "win32" else ""
+        owner = file.read(100).decode(errors="replace").strip()
         file.close()
         raise RunError(f"{folder}: another process ({owner or 'unknown'}) writes to this run; wait "
                        "for it, stop it, or start a run of its own with --new-run") from error
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): take care that only one process writes to it",
+                       folder, error.strerror)
     file.truncate(0)
     file.write(f"process {os.getpid()}".encode())
     file.flush()
-    _held[folder] = file
+    _held[key] = file
 
 
 def unlock_folder(folder: Path) -> None:
     """Drops the lock before the process ends; nothing happens where there is none."""
-    file = _held.pop(folder.resolve(), None)
+    file = _held.pop((os.getpid(), folder.resolve()), None)
     if file is not None:
         file.close()

@@ -3,6 +3,7 @@
 ``python -m utils.settings`` prints the JSON Schema of ``config.schema.json``.
 """
 
+import functools
 import json
 from typing import Any, Literal
 
@@ -11,8 +12,13 @@ from pydantic_core import PydanticUndefined
 
 from utils.near import known_for, suggestion
 
-FILE_NAME = r"^[^\\/:*?\"<>|\x00-\x1f.~ ]([^\\/:*?\"<>|\x00-\x1f]*[^\\/:*?\"<>|\x00-\x1f. ])?$"
-CHECKPOINT_NAME = r"^[A-Za-z0-9_.=-]*\{epoch(:0?[0-9]+d?)?\}[A-Za-z0-9_.=-]*\.pth$"
+# CON, NUL, COM1, ... are devices on Windows, with any ending
+RESERVED = (r"(?!([Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|"
+            r"([Cc][Oo][Mm]|[Ll][Pp][Tt])[0-9])(\.|$))")
+FILE_NAME = (rf"^{RESERVED}(?![\s\S]*[\x00-\x1f])"
+             r"[^\\/:*?\"<>|.~ ]([^\\/:*?\"<>|]*[^\\/:*?\"<>|. ])?$")
+CHECKPOINT_NAME = r"^[A-Za-z0-9_.=-]*\{epoch(:0?[0-9]d?)?\}[A-Za-z0-9_.=-]*\.pth$"
+PATH = r"^[^\x00]+$"
 
 
 class Settings(BaseModel):
@@ -24,7 +30,8 @@ class TrainerConfig(Settings):
 
     epochs: int = Field(ge=1, description=(
         "Epochs of the whole run, those before a resume included."))
-    save_dir: str = Field("saved/", min_length=1, description="Folder for what runs write.")
+    save_dir: str = Field("saved/", min_length=1, pattern=PATH, description=(
+        "Folder for what runs write."))
     save_freq: int = Field(1, ge=1, description=(
         "Epochs from one checkpoint file to the next; `save_period` is its older name."))
     save_steps: int | None = Field(None, ge=1, description=(
@@ -35,7 +42,7 @@ class TrainerConfig(Settings):
         "Write checkpoints in the background, after a copy to host memory; for large models."))
     checkpoint_name: str = Field("checkpoint-epoch{epoch}.pth", description=(
         "Name of epoch files; holds `{epoch}`, or `{epoch:03d}` for leading zeros."),
-        pattern=CHECKPOINT_NAME)
+        pattern=CHECKPOINT_NAME, max_length=100)
     verbosity: int = Field(2, ge=0, le=2, description=(
         "0: the end result and warnings; 1: each epoch; 2: batches, loss and lr as well."))
     monitor: str = Field("off", pattern=r"^(off|(min|max) \S+)$", description=(
@@ -68,17 +75,19 @@ class TrainerConfig(Settings):
 class RunConfig(Settings):
     """The keys at the top of the config that are no section."""
 
+    model_config = ConfigDict(regex_engine="python-re")  # Rust's has no lookahead
+
     name: str = Field("run", pattern=FILE_NAME, max_length=100, description=(
         "Name of the run and of its folder under `save_dir`."))
     n_gpu: int | None = Field(None, ge=0, description=(
         "GPUs to use, the first ones; 0 is the CPU; null: where the model is."))
     seed: int = Field(123, ge=0, le=2**32 - 1, description=(
         "Seed of everything random in the run; 0 is a seed too."))
-    init_from: str | None = Field(None, min_length=1, description=(
+    init_from: str | None = Field(None, min_length=1, pattern=PATH, description=(
         "Checkpoint whose weights a new run starts from; a fresh optimizer, epoch 1."))
     freeze: list[str] = Field([], description=(
         "Patterns (`conv*`) of parameter names that are not trained."))
-    base: str | None = Field(None, min_length=1, description=(
+    base: str | None = Field(None, min_length=1, pattern=PATH, description=(
         "Another config, relative to this file, that this one changes."))
 
 
@@ -90,6 +99,12 @@ SECTIONS = {
     "metrics": "Functions in model/metric.py, or classes of torchmetrics.",
     "lr_scheduler": "A class of torch.optim.lr_scheduler; absent: constant lr.",
 }
+# keys that projects had no such meaning for before; and a monitor that nobody knows means off
+CLASSIC = {"name", "n_gpu", "base", "trainer.epochs", "trainer.save_dir", "trainer.save_freq",
+           "trainer.verbosity", "trainer.early_stop", "trainer.tensorboard"}
+NEWER_KEYS = {path: field.default
+              for kind, prefix in ((RunConfig, ""), (TrainerConfig, "trainer."))
+              for key, field in kind.model_fields.items() if (path := prefix + key) not in CLASSIC}
 TOP_LEVEL = ["$schema", *RunConfig.model_fields, *SECTIONS, "trainer"]
 
 
@@ -97,7 +112,10 @@ def check_settings(kind: type[Settings], values: Any, prefix: str = "") -> list[
     """Problems of ``values``, each with its path, what was expected and what came."""
     if not isinstance(values, dict):
         return [f"{prefix.rstrip('.')}: expected an object {{...}}, got {shown(values)}"]
-    schema = kind.model_json_schema()["properties"]
+    schema = _properties(kind)
+    odd = [key for key in values if not isinstance(key, str) or not key.isprintable()]
+    if odd:
+        return [f"{prefix}{key!a}: expected printable text as a key" for key in odd]
     try:
         kind.model_validate(values)
     except ValidationError as error:
@@ -116,10 +134,16 @@ def check_settings(kind: type[Settings], values: Any, prefix: str = "") -> list[
     return []
 
 
+@functools.cache
+def _properties(kind: type[Settings]) -> dict[str, Any]:
+    return kind.model_json_schema()["properties"]
+
+
 def misspelt_keys(values: dict[str, Any], known: list[str], prefix: str = "") -> list[str]:
     """Keys that nobody knows and that look like a known one which is missing."""
     absent = [key for key in known if key not in values]
-    return [f"{prefix}{key}: unknown key{hint}" for key in values if key not in known
+    return [f"{prefix}{key}: unknown key (with {shown(values[key])}){hint}"
+            for key in values if key not in known
             if (hint := suggestion(key, absent, misspelling=True))]
 
 
@@ -138,6 +162,8 @@ def expected(schema: dict[str, Any]) -> str:
         return f"{text} of at least {schema['minimum']:g}"
     if "exclusiveMinimum" in schema:
         return f"{text} above {schema['exclusiveMinimum']:g}"
+    if "{epoch" in schema.get("pattern", "").replace("\\", ""):
+        return f"{text} like model-{{epoch:03d}}.pth, without folders"
     if "maxLength" in schema:
         return f"{text} of at most {schema['maxLength']} characters that can name a folder"
     if "minLength" in schema:
@@ -147,7 +173,7 @@ def expected(schema: dict[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """A value as JSON, shortened."""
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str, skipkeys=True)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -161,7 +187,7 @@ def json_schema() -> dict[str, Any]:
         "type": {"type": "string", "description": "A name in the module of this section."},
         "args": {"type": "object", "description": "Its keyword arguments."}}}
     named = {"anyOf": [{"type": "string"}, part, {"type": "array"}]}
-    shapes = {"loss": named, "metrics": {"anyOf": [{"type": "array"}, {"type": "object"}]}}
+    shapes = {"loss": named, "metrics": {"anyOf": [*named["anyOf"], {"type": "object"}]}}
     sections = {key: shapes.get(key, {"type": "object"} if key == "optimizer" else part)
                 | {"description": text} for key, text in SECTIONS.items()}
     sections["lr_scheduler"] = {"anyOf": [part, {"type": "null"}],

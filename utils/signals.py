@@ -24,22 +24,25 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._is_interrupted = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        self.received = None
+        self.received, self._is_interrupted = None, False
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
         self._previous = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            if self._is_interrupted:
+                raise KeyboardInterrupt
+            self._is_interrupted = True
         if self.received is None:
             self.received = number
             logger.warning("%s: finishing the step, then saving%s", signal.Signals(number).name,
