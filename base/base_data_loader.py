@@ -1,8 +1,9 @@
 """A loader with a validation split, whose batches follow from (seed, epoch, batch) alone."""
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,17 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
 from base.sampler import EpochSampler, SeededBatchSampler, SeededDataset, as_fetched, has_length
+from utils.device import can_pin_memory
 from utils.rng import mix_seed, seeded
-from utils.signals import ignore_stop_signals
+from utils.signals import end_workers_at_exit, ignore_stop_signals
 
 
 class BaseDataLoader(DataLoader[Any]):
     """Base class of all data loaders.
 
-    The batches, random augmentation included, are the same for any ``num_workers``, after any
-    resume, and whatever else draws random numbers. Each ``iter`` is the next epoch.
+    The batches, random augmentation included, are the same for any ``num_workers`` (of an iterable
+    data set: the same in each run), after any resume, and whatever else draws random numbers. Each
+    ``iter`` is the next epoch.
 
     Args:
         dataset: one with a length, or an iterable one (no split, no shuffling, no jumps).
@@ -36,14 +39,15 @@ class BaseDataLoader(DataLoader[Any]):
         stratify: (samples,) a class for each sample; the split then keeps the classes' shares.
         valid_dataset: the same samples with other transforms, for the validation loader.
         options: further options of torch's DataLoader. ``persistent_workers`` is on where there are
-            workers, ``pin_memory`` where there is CUDA.
+            workers (off for an iterable data set), ``pin_memory`` where there is CUDA.
 
     Attributes:
         n_samples: of training, without those of validation.
         valid_sampler: of the validation samples, or None.
 
     Raises:
-        ValueError: a split that leaves training or validation without samples.
+        ValueError: a split that leaves training or validation without samples; options that
+            exclude each other; a data set without length and sampler.
     """
 
     def __init__(self, dataset: Any, batch_size: int = 1, shuffle: bool = False,
@@ -61,35 +65,36 @@ class BaseDataLoader(DataLoader[Any]):
         self.seed = seed
         self.valid_dataset = dataset if valid_dataset is None else valid_dataset
         self.valid_sampler: EpochSampler | None = None
-        options.setdefault("persistent_workers", num_workers > 0)
-        options.setdefault("pin_memory", torch.cuda.is_available())
+        is_stream = isinstance(dataset, IterableDataset)
+        # kept workers would go on with the random streams of the epoch before
+        options.setdefault("persistent_workers", num_workers > 0 and not is_stream)
+        options.setdefault("pin_memory", can_pin_memory())
         common = {"num_workers": num_workers, "worker_init_fn": functools.partial(
             _init_worker, worker_init_fn), **options}
-        self.init_kwargs = {"batch_size": batch_size, "collate_fn": collate_fn, **common}
-
         # a generator of its own: without one every iter() draws from the training's random stream
         own = torch.Generator() if generator is None else generator
-        if isinstance(dataset, IterableDataset) or not has_length(dataset):
+
+        if is_stream:
             self._refuse_for_streams(sampler, indices, stratify)
-            super().__init__(dataset, batch_size, collate_fn=collate_fn, drop_last=drop_last,
-                             generator=own, **common)
-            self.n_samples = len(dataset) if has_length(dataset) else None
-            self._batches: DataLoader[Any] = DataLoader(
-                dataset, batch_size, collate_fn=collate_fn, drop_last=drop_last, generator=own,
-                **common)
+            fetching: dict[str, Any] = {
+                "dataset": dataset, "batch_size": batch_size, "drop_last": drop_last,
+                "collate_fn": collate_fn}
         else:
-            if sampler is None:
-                sampler = self._split(len(dataset), indices, split_seed, stratify)
-            elif shuffle or validation_split or indices is not None:
-                raise ValueError("a sampler decides on samples and order by itself: give it "
-                                 "without shuffle, validation_split and indices")
-            super().__init__(dataset, batch_size, sampler=sampler, collate_fn=collate_fn,
-                             drop_last=drop_last, generator=own, **common)
-            self.n_samples = len(sampler)
-            self._batches = DataLoader(
-                SeededDataset(dataset, collate_fn), collate_fn=as_fetched, generator=own,
-                batch_sampler=SeededBatchSampler(sampler, batch_size, drop_last=drop_last,
-                                                 seed=seed), **common)
+            sampler = self._sampler(dataset, sampler, indices, split_seed, stratify)
+            fetching = {
+                "dataset": SeededDataset(dataset, collate_fn), "collate_fn": as_fetched,
+                "batch_sampler": SeededBatchSampler(
+                    sampler, batch_size, drop_last=drop_last, seed=seed)}
+        counted = dataset if is_stream else sampler
+        self.n_samples = len(counted) if has_length(counted) else None
+        self.init_kwargs = {
+            "dataset": dataset, "batch_size": batch_size, "collate_fn": collate_fn,
+            "shuffle": shuffle and self.valid_sampler is None, **common}
+        super().__init__(dataset, batch_size, sampler=sampler, collate_fn=collate_fn,
+                         drop_last=drop_last, generator=own, **common)
+        self._batches: DataLoader[Any] = DataLoader(generator=own, **fetching, **common)
+        if num_workers:
+            end_workers_at_exit()
         self.place(0)
 
     def place(self, epoch: int, skip_batches: int = 0) -> None:
@@ -110,14 +115,15 @@ class BaseDataLoader(DataLoader[Any]):
             batch_sampler = self._batches.batch_sampler
             batch_sampler.epoch, batch_sampler.skip_batches = epoch, skip_batches
             return iter(self._batches)
-        return islice(self._stream(epoch), skip_batches, None)
+        return itertools.islice(self._stream(epoch), skip_batches, None)
 
     def split_validation(self) -> "BaseDataLoader | None":
         """The loader of the validation samples, in a fixed order; None without a split."""
         if self.valid_sampler is None:
             return None
-        return BaseDataLoader(self.valid_dataset, shuffle=False, seed=mix_seed(self.seed, -1),
-                              indices=self.valid_sampler.indices.tolist(), **self.init_kwargs)
+        return BaseDataLoader(**self.init_kwargs | {
+            "dataset": self.valid_dataset, "seed": mix_seed(self.seed, -1),
+            "indices": self.valid_sampler.indices.tolist()})
 
     def batch_indices(self, epoch: int, batch: int) -> list[int] | None:
         """The data set's indices of a batch of a pass (both from 0), where they are known."""
@@ -125,6 +131,22 @@ class BaseDataLoader(DataLoader[Any]):
             return None
         order = self.sampler.order(epoch)
         return order[batch * self.batch_size:(batch + 1) * self.batch_size].tolist()
+
+    def _sampler(self, dataset: Any, sampler: Any, indices: Sequence[int] | None, split_seed: int,
+                 stratify: Sequence[Any] | None) -> Any:
+        """The sampler that was given, or one of the training samples; sets ``valid_sampler``."""
+        if sampler is not None:
+            if self.shuffle or self.validation_split or indices is not None:
+                raise ValueError("a sampler decides on samples and order by itself: give it "
+                                 "without shuffle, validation_split and indices")
+            return sampler
+        if not has_length(dataset):
+            raise ValueError(f"{type(dataset).__name__} has no length: define __len__, give a "
+                             "sampler, or derive from torch.utils.data.IterableDataset")
+        if stratify is not None and len(stratify) != len(dataset):
+            raise ValueError(f"stratify needs a class for each of the {len(dataset)} samples, got "
+                             f"{len(stratify)}")
+        return self._split(len(dataset), indices, split_seed, stratify)
 
     def _split(self, num_samples: int, indices: Sequence[int] | None, split_seed: int,
                stratify: Sequence[Any] | None) -> EpochSampler:
@@ -149,17 +171,17 @@ class BaseDataLoader(DataLoader[Any]):
 
     def _refuse_for_streams(self, *given: Any) -> None:
         if self.validation_split or self.shuffle or any(item is not None for item in given):
-            raise ValueError("a data set without length cannot be split, shuffled or sampled here: "
+            raise ValueError("an iterable data set cannot be split, shuffled or sampled here: "
                              "let it do that, and give validation a loader of its own")
 
     def _stream(self, epoch: int) -> Iterator[Any]:
-        batches = iter(self._batches)
-        for batch in range(2**62):
-            if self.num_workers:  # they have generators of their own
+        # workers have generators of their own, seeded by the loader's
+        start_from = contextlib.nullcontext if self.num_workers else seeded
+        with start_from(mix_seed(self.seed, epoch)):
+            batches = iter(self._batches)
+        for batch in itertools.count():
+            with start_from(mix_seed(self.seed, epoch, batch)):
                 item = next(batches, self)
-            else:
-                with seeded(mix_seed(self.seed, epoch, batch)):
-                    item = next(batches, self)
             if item is self:
                 return
             yield item

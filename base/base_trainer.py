@@ -1,9 +1,9 @@
 """The life of a run: epochs, monitor, checkpoints, stop, resume."""
 
+import contextlib
 import json
 import logging
 import math
-import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from base.callback import Callback, CallbackList
 from base.checkpointer import BEST, LATEST, Checkpointer
 from base.monitor import Monitor
 from base.progress import Progress
-from base.resume import resume_optimizer, resume_parts
+from base.resume import resume_counters, resume_optimizer, resume_parts
 from base.stateful import as_part, collect, restore
 from base.weights import load_weights
 from logger.history import History
@@ -26,11 +26,9 @@ from logger.visualization import TensorboardWriter
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import RunError
 from utils.parallel import place_if_unplaced, unwrap_model
-from utils.report import epoch_lines, plain_number
+from utils.report import epoch_lines, go_on_hint, plain_number, stop_reason
 from utils.rng import RandomState
 from utils.signals import StopSignals
-
-TIME_IS_UP = 124  # exit status, as of the command timeout
 
 
 class StopRun(Exception):
@@ -163,9 +161,10 @@ class BaseTrainer(ABC):
                                     self._go_on_hint())
                 raise
             finally:
-                self.callbacks.call("on_train_end", self)
-                self.writer.close()
-                self.checkpointer.wait()
+                with contextlib.ExitStack() as closing:  # each is done, whatever happens to another
+                    closing.callback(self.checkpointer.wait)
+                    closing.callback(self.writer.close)
+                    closing.callback(self.callbacks.call, "on_train_end", self)
             status = self._tell_end()
         if status:
             raise SystemExit(status)
@@ -205,7 +204,7 @@ class BaseTrainer(ABC):
         if self._pending is not None:
             resume_parts(self.state_parts(), self._pending, self.config.config, self.optimizer)
             self.history.keep_until(self.progress.epoch)
-            restore(self.rank_state_parts(), self._pending["rank_parts"][0])
+            restore(self.rank_state_parts(), (self._pending.get("rank_parts") or [{}])[0])
             self._pending = None
         for loader in (self.data_loader, self.valid_data_loader):
             if hasattr(loader, "place"):
@@ -278,38 +277,21 @@ class BaseTrainer(ABC):
         checkpoint = read_checkpoint(Path(resume_path))
         load_weights(self.model, checkpoint["state_dict"], str(resume_path))
         resume_optimizer(self.optimizer, checkpoint, self.config.config)
-        if "parts" in checkpoint:
-            self.progress.load_state_dict(checkpoint["parts"]["progress"])
-            self.best_monitor.load_state_dict(checkpoint["parts"]["monitor"])
-            self._pending = checkpoint
-        else:  # of the classic template
-            self.start_epoch = checkpoint.get("epoch", 0) + 1
-            self.progress.data_epoch = self.progress.epoch
-            if "monitor_best" in checkpoint and self.mnt_mode != "off":
-                self.mnt_best = float(checkpoint["monitor_best"])
-            self.logger.warning("%s is of an older layout: scheduler, random generators and "
-                                "patience start anew", resume_path)
-        place = f"epoch {self.start_epoch}" + (
-            f", batch {self.progress.batch}" if self.progress.batch else "")
-        self.logger.info("resuming %s at %s", resume_path, place)
+        resume_counters(self.progress, self.best_monitor, checkpoint, str(resume_path))
+        self._pending = checkpoint if "parts" in checkpoint else None
+        self.logger.info("resuming %s, saved %s", resume_path, self.progress.place())
 
     def _tell_end(self) -> int:
         """Logs how the run ended; returns the exit status."""
-        number = self._signals.received
         is_done = self.progress.epoch >= self.epochs or self.best_monitor.should_stop
         if is_done or not self._should_stop():
             best = "" if self.mnt_mode == "off" else f", best {self.mnt_metric} {self.mnt_best:.6g}"
             self.logger.log(RESULT, "finished %d epochs%s: %s", self.progress.epoch, best,
                             self.checkpoint_dir)
             return 0
-        reason = "the time is up (trainer.max_seconds)" if number is None else "stopped by a signal"
-        where = f"after epoch {self.progress.epoch}" if not self.progress.batch else (
-            f"in epoch {self.progress.epoch + 1} after batch {self.progress.batch}")
-        self.logger.log(RESULT, "%s %s; %s", reason, where, self._go_on_hint())
-        return TIME_IS_UP if number is None else 128 + number
+        reason, status = stop_reason(self._signals.received)
+        self.logger.log(RESULT, "%s %s; %s", reason, self.progress.place(), self._go_on_hint())
+        return status
 
     def _go_on_hint(self) -> str:
-        latest = Path(self.checkpoint_dir) / LATEST
-        if not latest.exists():
-            return "no checkpoint was written yet"
-        return f"go on with:\n  python train.py --resume {shlex.quote(latest.as_posix())}"
+        return go_on_hint(Path(self.checkpoint_dir) / LATEST)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from base.progress import Progress
+from base.sampler import has_length
 from utils.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class TrainBatches:
             RunError: the data has no batch.
         """
         progress = self.progress
-        is_pass = len_epoch is None or (hasattr(loader, "__len__") and len(loader) == len_epoch)
+        is_pass = len_epoch is None or (has_length(loader) and len(loader) == len_epoch)
         while len_epoch is None or progress.batch < len_epoch:
             if self._iterator is None:
                 self._iterator = placed(loader, progress.data_epoch, progress.data_batch)

@@ -59,9 +59,11 @@ class CallbackList:
         restore(self._named(), state)
 
     def _named(self) -> dict[str, Any]:
-        """Callbacks by class; a second one of a class gets a number."""
+        """Callbacks with state by class; a second one of a class gets a number."""
         named: dict[str, Any] = {}
         for callback in self.callbacks:
+            if type(callback).state_dict is Callback.state_dict:
+                continue
             name = type(callback).__name__
             count = sum(key.split("#")[0] == name for key in named)
             named[f"{name}#{count + 1}" if count else name] = callback

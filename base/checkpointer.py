@@ -1,5 +1,6 @@
 """The checkpoint files of a run: names, links, pruning, writing in the background."""
 
+import copy
 import re
 import threading
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from utils.checkpoint_file import link_checkpoint, write_checkpoint
+from utils.checkpoint_file import link_checkpoint, remove_leftovers, write_checkpoint
 from utils.errors import CheckpointError
 
 LATEST = "latest.pth"
@@ -38,7 +39,7 @@ class Checkpointer:
         self.name = name
         self.async_save = async_save
         self._thread: threading.Thread | None = None
-        self._error: CheckpointError | None = None
+        self._error: Exception | None = None
         self._buffers: Any = None
 
     def save(self, state: dict[str, Any], names: Sequence[str], *,
@@ -54,7 +55,10 @@ class Checkpointer:
             CheckpointError: this write failed or, with ``async_save``, the one before.
         """
         self.wait()
-        Path(self.directory).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(self.directory).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{self.directory}: cannot be made ({error.strerror})") from error
         if not self.async_save:
             self._write(state, names, epoch)
             return
@@ -82,17 +86,18 @@ class Checkpointer:
 
     def _write(self, state: dict[str, Any], names: Sequence[str], epoch: int | None) -> None:
         first = Path(self.directory) / names[0]
+        remove_leftovers(first.parent)
         write_checkpoint(first, state)
         for name in names[1:]:
             link_checkpoint(first, first.with_name(name))
         if epoch is not None and self.keep_last:
             for old in self._epoch_files(epoch)[:-self.keep_last]:
-                old.unlink(missing_ok=True)
+                _prune(old)
 
     def _write_and_remember(self, *args: Any) -> None:
         try:
             self._write(*args)
-        except CheckpointError as error:
+        except Exception as error:  # whatever it is, the run hears of it
             self._error = error
 
     def _epoch_files(self, until: int) -> list[Path]:
@@ -121,9 +126,19 @@ def copy_to_host(state: Any, buffers: Any = None) -> Any:
         return host.copy_(state.detach())  # waits for the device
     if isinstance(state, dict):
         kept = buffers if isinstance(buffers, dict) else {}
-        return {key: copy_to_host(value, kept.get(key)) for key, value in state.items()}
+        host = copy.copy(state)  # with the attributes that a state_dict has
+        host.update((key, copy_to_host(value, kept.get(key))) for key, value in state.items())
+        return host
     if isinstance(state, (list, tuple)):
         kept = buffers if isinstance(buffers, (list, tuple)) else ()
         return type(state)(copy_to_host(value, kept[index] if index < len(kept) else None)
                            for index, value in enumerate(state))
-    return state
+    return copy.deepcopy(state)
+
+
+def _prune(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{file}: could not be removed, as trainer.keep_last asks "
+                              f"({error.strerror})") from error

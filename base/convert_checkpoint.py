@@ -6,21 +6,23 @@ other name is refused.
 """
 
 import argparse
-import pickle
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from base.weights import bare_keys
-from utils.checkpoint_file import write_checkpoint
+from utils.checkpoint_file import read_checkpoint, write_checkpoint
 from utils.errors import CheckpointError, ConfigError, clean_exit
 
+NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 
-class OldConfig:
+
+class OldConfig(dict[str, Any]):
     """Stands in for the classic ConfigParser: takes its attributes, has no behaviour."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.update(state)
 
 
 def old_path(*parts: str) -> str:
@@ -28,17 +30,32 @@ def old_path(*parts: str) -> str:
     return "/".join(part.rstrip("/") for part in parts)
 
 
+class OldDtype:
+    """Stands in for numpy's types of numbers: ``f8`` and the like, and nothing else."""
+
+    def __init__(self, kind: str, *_: Any) -> None:
+        if kind not in NUMBERS:
+            raise ValueError(f"numpy type {kind}")
+        self.kind = kind
+        self.order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = {"<": "<", ">": ">"}.get(state[1], "=")
+
+
+def old_scalar(dtype: OldDtype, data: bytes) -> int | float | bool:
+    """Stands in for the maker of numpy's scalars."""
+    return np.frombuffer(data, dtype.order + dtype.kind, count=1)[0].item()
+
+
 STAND_INS = [
     (OldConfig, "parse_config.ConfigParser"),
     *((old_path, f"pathlib.{name}") for name in (
         "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")),
     *((old_path, f"pathlib._local.{name}") for name in ("PosixPath", "WindowsPath")),
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    type(np.dtype(np.float64)),
-    type(np.dtype(np.float32)),
-    OrderedDict,
+    (old_scalar, "numpy.core.multiarray.scalar"),
+    (old_scalar, "numpy._core.multiarray.scalar"),
+    (OldDtype, "numpy.dtype"),
 ]
 
 
@@ -51,39 +68,38 @@ def convert(old: Path, new: Path) -> dict[str, Any]:
     """
     if new.exists():
         raise ConfigError(f"{new}: exists already; choose another name")
+    checkpoint = read_checkpoint(old, stand_ins=STAND_INS)
     try:
-        with torch.serialization.safe_globals(STAND_INS):
-            checkpoint = torch.load(old, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{old}: cannot be read ({error.strerror})") from error
-    except pickle.UnpicklingError as error:
-        name = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL " in str(error) else ""
-        raise CheckpointError(f"{old}: refused, for it holds more than a classic checkpoint does "
-                              f"({name or 'unknown content'}) and could execute code") from error
-    except Exception as error:  # a damaged file fails anywhere inside torch's readers
-        raise CheckpointError(f"{old}: not a checkpoint, or damaged "
-                              f"({str(error).splitlines()[0][:200]})") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise CheckpointError(f"{old}: expected a checkpoint with the key 'state_dict'")
-    state = {key: plain(value) for key, value in checkpoint.items()}
+        state = plain(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{old}: {error}") from error
     state["state_dict"] = bare_keys(state["state_dict"])
     state.pop("format", None)
-    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{new}: cannot be written ({error.strerror})") from error
     write_checkpoint(new, state)
     return state
 
 
 def plain(value: Any) -> Any:
-    """Nested content with stand-ins and numpy's numbers as plain types."""
+    """Nested content with plain types in place of the stand-ins.
+
+    Raises:
+        CheckpointError: a function or class is among it.
+    """
     if isinstance(value, OldConfig):
         # newer classics call it _config, older ones config
-        return plain(vars(value).get("_config", vars(value).get("config", {})))
+        return plain(value.get("_config", value.get("config", {})))
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(plain(item) for item in value)
-    if isinstance(value, np.generic):
-        return value.item()
+    if callable(value) or isinstance(value, OldDtype):
+        name = getattr(value, "__name__", type(value).__name__)
+        raise CheckpointError(
+            f"refused, for it holds more than a classic checkpoint does ({name})")
     return value
 
 

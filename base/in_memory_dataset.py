@@ -36,18 +36,18 @@ class InMemoryDataset(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Any, ...]:
         """The batch of these samples, one entry per field."""
-        return self._fetch(torch.as_tensor(indices))
+        return self._fetch(np.asarray(indices))
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        batch = self._fetch(torch.as_tensor([index]))
+        batch = self._fetch(np.asarray([range(len(self))[index]]))
         return tuple(field[0] for field in batch)
 
-    def _fetch(self, indices: torch.Tensor) -> tuple[Any, ...]:
+    def _fetch(self, indices: np.ndarray) -> tuple[Any, ...]:
         first, *others = (self._take(field, indices) for field in self.fields)
         return (first if self.transform is None else self.transform(first), *others)
 
     @staticmethod
-    def _take(field: Any, indices: torch.Tensor) -> torch.Tensor:
-        if isinstance(field, torch.Tensor):
-            return field[indices]
-        return torch.from_numpy(np.ascontiguousarray(field[indices.numpy()]))
+    def _take(field: Any, indices: np.ndarray) -> torch.Tensor:
+        if isinstance(field, torch.Tensor):  # index_select is up to ten times as fast as field[...]
+            return field.index_select(0, torch.from_numpy(indices).to(field.device))
+        return torch.from_numpy(np.ascontiguousarray(field[indices]))

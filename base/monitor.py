@@ -26,6 +26,9 @@ class Monitor:
         self.mode, _, name = setting.partition(" ")
         self.metric: str | None = name or None
         if self.mode not in ("min", "max") or not name:
+            if setting != "off":
+                logger.warning("monitor must be 'min NAME', 'max NAME' or 'off', got %r: it is off",
+                               setting)
             self.mode, self.metric = "off", None
         self.patience = patience
         self.min_delta = min_delta
@@ -45,8 +48,6 @@ class Monitor:
             return False
         value = float(log[self.metric])
         gain = self.best - value if self.mode == "min" else value - self.best
-        if math.isinf(self.best) and not math.isnan(value):
-            gain = math.inf if value != self.best else 0.0
         is_best = gain > self.min_delta
         if is_best:
             self.best = value

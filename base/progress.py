@@ -30,6 +30,12 @@ class Progress:
         self.epoch = epoch
         self.batch = 0
 
+    def place(self) -> str:
+        """Where the run is, in words."""
+        if self.batch:
+            return f"in epoch {self.epoch + 1} after batch {self.batch}"
+        return f"after epoch {self.epoch}"
+
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 

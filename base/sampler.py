@@ -85,12 +85,16 @@ class SeededBatchSampler(Sampler[list[int]]):
             indices = list(self.sampler)
         else:
             indices = self._foreign_order()[skip_samples:]
+        # an iterator that is under way goes on undisturbed when another one is made
+        return self._cut(indices, self.epoch, self.skip_batches)
+
+    def _cut(self, indices: list[int], epoch: int, first_batch: int) -> Iterator[list[int]]:
         for start in range(0, len(indices), self.batch_size):
             batch = indices[start:start + self.batch_size]
             if len(batch) < self.batch_size and self.drop_last:
                 return
-            number = self.skip_batches + start // self.batch_size
-            yield SeededBatch(batch, mix_seed(self.seed, self.epoch, number))
+            number = first_batch + start // self.batch_size
+            yield SeededBatch(batch, mix_seed(self.seed, epoch, number))
 
     def _foreign_order(self) -> list[int]:
         """What another kind of sampler draws, made to follow from (seed, epoch) as well."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch.optim import lr_scheduler as torch_schedulers
 
-EACH_BATCH = ("OneCycleLR", "CyclicLR")
+EACH_BATCH = (torch_schedulers.OneCycleLR, torch_schedulers.CyclicLR)
 
 
 def steps_each_batch(scheduler: Any, interval: str | None = None) -> bool:
@@ -17,7 +17,7 @@ def steps_each_batch(scheduler: Any, interval: str | None = None) -> bool:
         return False
     if interval is not None:
         return interval == "step"
-    return type(scheduler).__name__ in EACH_BATCH
+    return isinstance(scheduler, EACH_BATCH)
 
 
 def takes_value(scheduler: Any) -> bool:

@@ -47,7 +47,7 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
     if missing or unexpected or mismatched:
         raise CheckpointError(f"{source}: is of another model than this "
                               f"{type(model).__name__}: {_report(missing, unexpected, mismatched)}")
-    model.load_state_dict(state)
+    _load(model, state, source)
 
 
 def load_partly(model: nn.Module, state: dict[str, Any], source: str) -> None:
@@ -64,7 +64,7 @@ def load_partly(model: nn.Module, state: dict[str, Any], source: str) -> None:
     if not fitting:
         raise CheckpointError(f"{source}: nothing in it fits this {type(model).__name__}: "
                               f"{_report(missing, unexpected, mismatched)}")
-    model.load_state_dict(fitting, strict=False)
+    _load(model, fitting, source)
     logger.info("weights from %s: loaded %d of %d%s", source, len(fitting),
                 len(model.state_dict()), "" if len(fitting) == len(state) and not missing
                 else f"; {_report(missing, unexpected, mismatched)}")
@@ -85,6 +85,15 @@ def bare_keys(state: dict[str, Any]) -> dict[str, Any]:
         if state and all(key.startswith(prefix) for key in state):
             return bare_keys({key[len(prefix):]: value for key, value in state.items()})
     return state
+
+
+def _load(model: nn.Module, state: dict[str, Any], source: str) -> None:
+    try:
+        model.load_state_dict(state, strict=False)
+    except (RuntimeError, NotImplementedError) as error:
+        raise CheckpointError(f"{source}: its weights cannot be copied into this "
+                              f"{type(model).__name__} ({str(error).splitlines()[-1].strip()})"
+                              ) from error
 
 
 def _report(missing: list[str], unexpected: list[str], mismatched: list[str]) -> str:

@@ -1,6 +1,7 @@
 """The example data: MNIST, held in memory as it is on disk."""
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def _read_idx(path: Path, num_dimensions: int) -> np.ndarray:
         shape = np.frombuffer(content, ">i4", num_dimensions, offset=4)
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * num_dimensions)
         return values.reshape(shape).copy()
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RunError(f"{path}: damaged ({error}); delete it to download it anew") from error
 
 

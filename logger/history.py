@@ -28,8 +28,12 @@ class History:
             RunError: the file cannot be written.
         """
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row, default=str) + "\n")
+            with open(self.path, "ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read() != b"\n":  # a kill left a line unfinished
+                        file.write(b"\n")
+                file.write(json.dumps(row, default=str).encode() + b"\n")
         except OSError as error:
             raise RunError(f"{self.path}: cannot be written ({error.strerror})") from error
 
@@ -38,7 +42,7 @@ class History:
         if not self.path.is_file():
             return []
         rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
@@ -46,8 +50,15 @@ class History:
         return rows
 
     def keep_until(self, epoch: int) -> None:
-        """Drops the rows after ``epoch``: a resumed run writes them again."""
+        """Drops the rows after ``epoch``: a resumed run writes them again.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         rows = [row for row in self.rows() if row["epoch"] <= epoch]
         temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(temporary, self.path)
+        try:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from error

@@ -59,7 +59,7 @@ def setup_logging(save_dir: str | Path | None = None,
     Args:
         save_dir: folder for the handlers' files.
         log_config: a JSON file or its content; a file that is missing gives a plain console log.
-        kept_bytes: cut an existing ``info.log`` to this size first: a resumed run goes on there.
+        kept_bytes: cut the first handler's file to this size first: a resumed run goes on there.
     """
     if not isinstance(log_config, dict):
         if not Path(log_config).is_file():
@@ -78,17 +78,17 @@ def setup_logging(save_dir: str | Path | None = None,
         else:
             path = Path(save_dir) / handlers[name]["filename"]
             handlers[name]["filename"] = str(path)
-            if kept_bytes is not None and path.is_file() and path.stat().st_size > kept_bytes:
+            is_cut = kept_bytes is not None and name == files[0] and path.is_file()
+            if is_cut and path.stat().st_size > kept_bytes:
                 os.truncate(path, kept_bytes)
-    early = list(_waiting) if save_dir is not None else []
-    records = [record for handler in early for record in handler.buffer]
+    early = {handler.name: list(handler.buffer) for handler in _waiting}
     logging.config.dictConfig(log_config | {"handlers": handlers})
+    logging.captureWarnings(True)
     _waiting[:] = [handler for handler in logging.getLogger().handlers
                    if isinstance(handler, logging.handlers.MemoryHandler)]
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            for record in records:
-                handler.handle(record)
+        for record in early.get(handler.name, []):
+            handler.handle(record)
 
 
 def log_bytes() -> int | None:

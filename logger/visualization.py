@@ -55,6 +55,7 @@ class TensorboardWriter:
                                     "trainer.tensorboard to false")
             else:
                 self._writer = module.SummaryWriter(self.log_dir, purge_step=self._purge_step)
+                self._purge_step = None  # a file opened after this one hides nothing of it
         return self._writer
 
     def set_step(self, step: int, mode: str = "train") -> None:
@@ -85,6 +86,7 @@ class TensorboardWriter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on at that step: events of later steps, written before, are no longer shown."""
+        self.close()
         self.step, self.mode = state["step"], state["mode"]
         self._purge_step = self.step + 1
 
@@ -109,10 +111,12 @@ class TensorboardWriter:
         if name in STEPLESS:
             method(*args, **kwargs)
             return
-        tag, *rest = args if args else (kwargs.pop("tag"),)
+        tag, *rest = (*args, *(kwargs.pop(key) for key in ("tag", "data") if key in kwargs))
         if self.mode and name not in PLAIN_TAGS:
             tag = f"{tag}/{self.mode}"
         kwargs.setdefault("global_step", self.step)
+        if name == "add_embedding" and isinstance(tag, str):
+            kwargs["tag"], tag, *rest = tag, *rest
         method(tag, *rest, **kwargs)
 
     def _backend(self) -> ModuleType | None:

@@ -97,7 +97,8 @@ def train(folder: Path, *, stop_step: int | None = None, resume: Path | None = N
     monitor = "min val_loss" if validation else "min loss"
     config = ConfigParser({"name": "tiny", "seed": 7, "trainer": {
         "epochs": 2, "save_dir": str(folder), "monitor": monitor, "verbosity": 0,
-        "tensorboard": False, "log_steps": 1, **settings}}, resume, run_id=None if resume else "run")
+        "tensorboard": False, "log_steps": 1, **settings}}, resume,
+        run_id=None if resume else "run")
     config.config["lr_scheduler"] = {"type": schedule}
     set_seed(config.run.seed)
     loader = BaseDataLoader(NoisyData(), BATCH, shuffle=True, validation_split=0.2,

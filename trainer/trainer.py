@@ -10,6 +10,7 @@ import torch
 
 from base import BaseTrainer, Callback
 from base.batches import placed
+from base.sampler import has_length
 from base.schedule import steps_each_batch, takes_value
 from logger.logger import BAR_SHOWS
 from trainer.callbacks import InputImages, ParameterHistograms, show_images
@@ -45,7 +46,7 @@ class Trainer(BaseTrainer):
         self.do_validation = valid_data_loader is not None
         self.lr_scheduler = lr_scheduler
         self.len_epoch = len_epoch or self.settings.len_epoch
-        if self.len_epoch is None and hasattr(data_loader, "__len__"):
+        if self.len_epoch is None and has_length(data_loader):
             self.len_epoch = len(data_loader)
         self.log_step = self.settings.log_steps
         self.train_metrics = make_tracker(metric_ftns, device)
@@ -122,7 +123,7 @@ class Trainer(BaseTrainer):
                     show_images(self.writer, data)
         return self.valid_metrics.result()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _update_metrics(self, tracker: MetricTracker, output: Any, target: Any,
                         loss: torch.Tensor) -> None:
         """Adds a batch to the running metrics; does not wait for the device."""
@@ -137,6 +138,12 @@ class Trainer(BaseTrainer):
             return
         name = self.mnt_metric or ("val_loss" if self.do_validation else "loss")
         self.lr_scheduler.step(log[name])
+
+    def _save_latest(self) -> None:
+        """Saves inside an epoch, unless a loss since the last look has spoiled the weights."""
+        if not self.train_metrics.is_finite("loss"):
+            raise RunError(self._not_finite(self.progress.place()))
+        super()._save_latest()
 
     def _log_names(self) -> list[str]:
         names = [*self.train_metrics.keys, *self.train_metrics.whole_set]
@@ -196,4 +203,3 @@ class Trainer(BaseTrainer):
                   unit="batch", leave=False, dynamic_ncols=True,
                   disable=None if self.settings.verbosity > 1 else True) as bar:
             yield bar
-

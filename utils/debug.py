@@ -1,5 +1,6 @@
 """Looking at a run without training it: shapes, steps, a few batches."""
 
+import contextlib
 import json
 from itertools import islice
 from typing import Any
@@ -17,7 +18,7 @@ def describe(config: Any, model: nn.Module, data_loader: Any, valid_data_loader:
     for batch in islice(data_loader, 1):
         logger.info("batch: %s", shapes(batch))
     for label, loader in (("training", data_loader), ("validation", valid_data_loader)):
-        if hasattr(loader, "__len__"):
+        with contextlib.suppress(TypeError):  # a stream has no length
             logger.info("%s: %d batches per epoch", label, len(loader))
     if config.trainer.len_epoch:
         logger.info("trainer.len_epoch: %d batches per epoch", config.trainer.len_epoch)

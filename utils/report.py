@@ -1,6 +1,9 @@
 """Lines for the console: at most 80 columns, the numbers below each other."""
 
+import shlex
+import signal
 import textwrap
+from pathlib import Path
 from typing import Any
 
 WIDTH = 80
@@ -22,6 +25,20 @@ def plain_number(value: Any) -> Any:
         return value.item()  # waits for the device
     except (RuntimeError, ValueError):  # more than one element
         return value.tolist()
+
+
+def stop_reason(signal_number: int | None) -> tuple[str, int]:
+    """Why a run stopped early, and its exit status: 128 + signal, or as of the command timeout."""
+    if signal_number is None:
+        return "the time is up (trainer.max_seconds)", 124
+    return f"stopped by {signal.Signals(signal_number).name}", 128 + signal_number
+
+
+def go_on_hint(latest: Path) -> str:
+    """The command that goes on from a checkpoint, if it was written."""
+    if not latest.exists():
+        return "no checkpoint was written yet"
+    return f"go on with:\n  python train.py --resume {shlex.quote(latest.as_posix())}"
 
 
 def table(values: dict[str, Any]) -> str:

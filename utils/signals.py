@@ -1,6 +1,9 @@
 """Signals that ask a run to stop: noted here, honoured between two steps."""
 
+import atexit
+import functools
 import logging
+import multiprocessing
 import signal
 import threading
 from types import FrameType
@@ -53,3 +56,17 @@ def ignore_stop_signals() -> None:
     """For loader workers: the terminal and schedulers signal the whole group, the main decides."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@functools.cache
+def end_workers_at_exit() -> None:
+    """For their main process: Python ends with SIGTERM for them, and would wait for ever."""
+    atexit.register(_kill_workers)
+
+
+def _kill_workers() -> None:
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would report each as a crash
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()

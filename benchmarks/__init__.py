@@ -1,0 +1,1 @@
+"""What the template costs, measured against a bare loop: ``python -m benchmarks``."""

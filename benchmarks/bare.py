@@ -1,0 +1,59 @@
+"""The bare loop: what PyTorch itself costs for the example, and nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from data_loader.data_loaders import normalise, read_mnist
+from model.loss import nll_loss
+from model.model import MnistModel
+from utils.rng import set_seed
+
+NUM_VALID = 6000
+
+
+class BareLoop:
+    """LeNet on MNIST in memory: shuffle, index, normalise, forward, backward, step; validate.
+
+    Args:
+        channels_last: memory format of images and model.
+    """
+
+    def __init__(self, data_dir: Path, batch_size: int, *, channels_last: bool) -> None:
+        set_seed(123)
+        images, labels = read_mnist(data_dir, "train")
+        self.train, self.valid = ((images[part], labels[part]) for part in (
+            slice(NUM_VALID, None), slice(NUM_VALID)))
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.batch_size = batch_size
+        self.model = MnistModel().to(memory_format=self.format)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.001, amsgrad=True)
+
+    def batches(self, part: tuple[torch.Tensor, torch.Tensor],
+                order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        images, labels = part
+        for indices in order.split(self.batch_size):
+            yield normalise(images[indices]).to(memory_format=self.format), labels[indices]
+
+    def epoch(self) -> None:
+        self.model.train()
+        for data, target in self.batches(self.train, torch.randperm(len(self.train[0]))):
+            self.optimizer.zero_grad(set_to_none=True)
+            nll_loss(self.model(data), target).backward()
+            self.optimizer.step()
+        self.model.eval()
+        with torch.inference_mode():
+            for data, target in self.batches(self.valid, torch.arange(NUM_VALID)):
+                nll_loss(self.model(data), target)
+
+
+def step_loop(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """One tiny linear layer, batches ready in memory."""
+    model = nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for data, target in batches:
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(model(data), target).backward()
+        optimizer.step()
