@@ -1,5 +1,6 @@
 """One step and one epoch of training and validation: edit this for another task."""
 
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -57,9 +58,10 @@ class Trainer(BaseTrainer):
             self.callbacks.add(ParameterHistograms())
         interval = (config.get("lr_scheduler") or {}).get("interval")
         self._steps_each_batch = steps_each_batch(lr_scheduler, interval)
-        self._to_device = {"device": device}
-        if self.settings.channels_last:
-            self._to_device["memory_format"] = torch.channels_last
+        layout = {"memory_format": torch.channels_last} if self.settings.channels_last else {}
+        self._to_device = functools.partial(to_device, device=device, **layout)
+        if device.type == "cpu" and not layout:
+            self._to_device = lambda batch: batch  # it is there
         self._check_steps = self.settings.check_loss_steps or (
             1 if device.type == "cpu" else self.log_step)
 
@@ -73,7 +75,7 @@ class Trainer(BaseTrainer):
 
     def _train_step(self, batch: Any, batch_idx: int) -> tuple[Any, Any, torch.Tensor]:
         """Forward, backward and one optimizer step; returns (output, target, loss)."""
-        data, target = self.split_batch(to_device(batch, **self._to_device))
+        data, target = self.split_batch(self._to_device(batch))
         self.optimizer.zero_grad(set_to_none=True)
         output = self.model(data)
         loss = self.criterion(output, target)
@@ -114,7 +116,7 @@ class Trainer(BaseTrainer):
         self.valid_metrics.reset()
         with torch.inference_mode(), preserved():
             for batch_idx, batch in enumerate(placed(self.valid_data_loader, epoch - 1)):
-                data, target = self.split_batch(to_device(batch, **self._to_device))
+                data, target = self.split_batch(self._to_device(batch))
                 output = self.model(data)
                 self._update_metrics(
                     self.valid_metrics, output, target, self.criterion(output, target))
@@ -127,7 +129,7 @@ class Trainer(BaseTrainer):
     def _update_metrics(self, tracker: MetricTracker, output: Any, target: Any,
                         loss: torch.Tensor) -> None:
         """Adds a batch to the running metrics; does not wait for the device."""
-        tracker.update_batch(output.detach(), target, loss, num_samples(target))
+        tracker.update_batch(output, target, loss, num_samples(target))
 
     def _step_scheduler(self, log: dict[str, Any]) -> None:
         """The scheduler's step at the end of an epoch, if it is due then."""
@@ -155,7 +157,8 @@ class Trainer(BaseTrainer):
 
     def _check_loss(self, loss: torch.Tensor, batch_idx: int) -> None:
         """Stops before the step that would spoil the weights; waits for the device."""
-        if math.isfinite(loss.item()) and self.train_metrics.is_finite("loss"):
+        is_finite = math.isfinite(loss.item())
+        if is_finite and (self._check_steps == 1 or self.train_metrics.is_finite("loss")):
             return
         where = f"epoch {self.progress.epoch + 1}, batch {batch_idx}"
         if self._check_steps > 1:

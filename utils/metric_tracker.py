@@ -34,6 +34,7 @@ class MetricTracker:
 
     def reset(self) -> None:
         self._totals: dict[str, Any] = {}
+        self._sums: Any = None  # of what update_batch adds, in one tensor
         self._counts: dict[str, float] = dict.fromkeys(self.keys, 0)
         for metric in self.whole_set.values():
             metric.reset()
@@ -56,12 +57,39 @@ class MetricTracker:
         self._counts[key] = self._counts.get(key, 0) + n
 
     def update_batch(self, output: Any, target: Any, loss: Any, n: int) -> None:
-        """Adds the loss and all metrics of a batch of ``n`` samples."""
-        self.update("loss", loss, n)
+        """Adds the loss and all metrics of a batch of ``n`` samples.
+
+        Call it under ``torch.no_grad()``, so that no metric records a graph.
+        """
+        values = {"loss": loss}
         for name, function in self.functions.items():
-            self.update(name, function(output, target), n)
+            values[name] = function(output, target)
+        if not self._add_together(values, n):
+            for name, value in values.items():
+                self.update(name, value, n)
         for metric in self.whole_set.values():
             metric.update(output, target)
+
+    def _add_together(self, values: dict[str, Any], n: int) -> bool:
+        """Adds scalars of one type in one operation, if they are that; whether they are."""
+        import torch  # at the top it would make every --help take seconds
+
+        tensors = list(values.values())
+        loss = tensors[0]
+        if self.writer is not None or not all(
+                isinstance(value, torch.Tensor) and value.dtype == loss.dtype and not value.ndim
+                and value.device == loss.device for value in tensors):
+            return False
+        if self._sums is None:
+            if not self._totals.keys().isdisjoint(values):  # of a resumed epoch
+                return False
+            self._sums = self._first(torch.stack(tensors), n)
+            self._totals |= zip(values, self._sums, strict=True)  # views
+        else:
+            self._sums.add_(torch.stack(tensors), alpha=n)
+        for name in values:
+            self._counts[name] = self._counts.get(name, 0) + n
+        return True
 
     def avg(self, key: str) -> float:
         """The mean so far; NaN for a key that was never updated. Waits for the device."""

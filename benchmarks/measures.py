@@ -1,0 +1,278 @@
+"""What is measured; each function takes a number of rounds and returns named numbers."""
+
+import gzip
+import io
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from base.checkpointer import Checkpointer
+from benchmarks.bare import BareLoop, step_loop
+from data_loader.data_loaders import MnistDataLoader
+from model.metric import accuracy as accuracy_metric
+from model.metric import top_k_acc
+from model.model import MnistModel
+from parse_config import ConfigParser
+from trainer import Trainer
+from utils.checkpoint_file import read_checkpoint
+from utils.config_tree import read_config
+from utils.parallel import place_model
+from utils.rng import set_seed
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+STEPS = 5000
+
+
+class Terminal(io.StringIO):
+    """A standard error that lets the progress bar work."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def rounds_of(count: int, works: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    """Times each piece of work once a round, in turn, after a round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for index in range(count + 1):
+        for name, work in works.items():
+            taken = seconds(work)
+            if index:
+                times[name].append(taken)
+    return times
+
+
+def noise(times: list[float]) -> float:
+    """Slowest round over fastest: what the machine alone makes of the same work."""
+    return max(times) / min(times)
+
+
+def example_trainer(folder: str, **settings: Any) -> Trainer:
+    """The trainer of config.json, built as train.py builds it."""
+    settings = {"save_dir": folder, "epochs": 10000, "early_stop": 0, "verbosity": 2, **settings}
+    given = read_config(ROOT / "config.json")
+    given["trainer"].update(settings)
+    given["data_loader"]["args"]["data_dir"] = str(DATA)
+    given["n_gpu"] = 0
+    config = ConfigParser(given)
+    config.modules = {"arch": "model.model", "data_loader": "data_loader.data_loaders",
+                      "loss": "model.loss", "metrics": "model.metric",
+                      "optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
+    set_seed(config.run.seed)
+    loader = config.init_obj("data_loader")
+    device = torch.device("cpu")
+    model = place_model(config.init_obj("arch"), device, [],
+                        channels_last=config.trainer.channels_last)
+    optimizer = config.init_obj("optimizer", None, model.parameters())
+    return Trainer(model, config.init_functions("loss")[0], config.init_functions("metrics"),
+                   optimizer, config, device, loader, loader.split_validation(),
+                   config.init_obj("lr_scheduler", None, optimizer))
+
+
+def epoch(rounds: int) -> dict[str, Any]:
+    """(a) An epoch of config.json with metrics, TensorBoard, bar and checkpoint."""
+    batch_size = read_config(ROOT / "config.json")["data_loader"]["args"]["batch_size"]
+    same = BareLoop(DATA, batch_size, channels_last=True)
+    plain = BareLoop(DATA, batch_size, channels_last=False)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = example_trainer(folder)
+        trainer.logger.setLevel("INFO")
+        stderr, sys.stderr = sys.stderr, Terminal()
+        number = iter(range(1, 10000))
+        try:
+            times = rounds_of(rounds, {"bare": same.epoch, "contiguous": plain.epoch,
+                                       "template": lambda: trainer._run_epoch(next(number))})
+        finally:
+            sys.stderr = stderr
+            trainer.writer.close()
+    ratios = [[ours / bare for ours, bare in zip(times["template"], times[name], strict=True)]
+              for name in ("bare", "contiguous")]
+    return {"bare loop, s": statistics.median(times["bare"]),
+            "bare loop contiguous, s": statistics.median(times["contiguous"]),
+            "template, everything on, s": statistics.median(times["template"]),
+            "ratio to bare": statistics.median(ratios[0]),
+            "ratio to contiguous bare": statistics.median(ratios[1]),
+            "noise of the bare loop": noise(times["bare"])}
+
+
+def step(rounds: int) -> dict[str, Any]:
+    """(b) Microseconds per step over the bare loop, one Linear(8, 8), 5,000 ready batches."""
+    generator = torch.Generator().manual_seed(1)
+    batches = [(torch.randn(16, 8, generator=generator),
+                torch.randint(0, 8, (16,), generator=generator)) for _ in range(STEPS)]
+
+    def trainer(folder: str, metrics: list[Any], **settings: Any) -> Trainer:
+        config = ConfigParser({"name": "step", "n_gpu": 0, "trainer": {
+            "epochs": 10000, "save_freq": 10000, "save_dir": folder, "log_histograms": False,
+            "log_images": False, **settings}})
+        model = nn.Linear(8, 8)
+        built = Trainer(model, nn.functional.cross_entropy, metrics,
+                        torch.optim.SGD(model.parameters(), lr=0.01), config,
+                        torch.device("cpu"), batches)
+        built.logger.setLevel("INFO")
+        return built
+
+    with tempfile.TemporaryDirectory() as folder:
+        full = trainer(folder, [accuracy_metric, top_k_acc])
+        plain = trainer(folder, [], tensorboard=False)
+        stderr, sys.stderr = sys.stderr, Terminal()
+        number = iter(range(1, 10000))
+        try:
+            times = rounds_of(rounds, {
+                "bare": lambda: step_loop(batches),
+                "full": lambda: full._run_epoch(next(number)),
+                "plain": lambda: plain._run_epoch(next(number)),
+            })
+        finally:
+            sys.stderr = stderr
+            full.writer.close()
+
+    def over(name: str) -> float:
+        return statistics.median((ours - bare) / STEPS * 1e6 for ours, bare in zip(
+            times[name], times["bare"], strict=True))
+
+    return {"bare step, us": statistics.median(times["bare"]) / STEPS * 1e6,
+            "over it with two metrics and logging, us": over("full"),
+            "over it with metrics off, us": over("plain"),
+            "noise of the bare loop": noise(times["bare"])}
+
+
+def start(rounds: int) -> dict[str, Any]:
+    """(c) Seconds from the command to the first optimizer step, against importing torch."""
+    commands = {
+        "import torch": ["-c", "import torch"],
+        "help": ["train.py", "--help"],
+        "first step": ["-m", "benchmarks.first_step"],
+    }
+    times = rounds_of(rounds, {name: (lambda arguments=arguments: subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True))
+        for name, arguments in commands.items()})
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    reading = seconds(lambda: MnistDataLoader(str(DATA), 64))
+    return {"--help, s": medians["help"], "import torch, s": medians["import torch"],
+            "reading the data, s": reading, "command to first step, s": medians["first step"],
+            "ratio of (first step - reading) to import torch": (
+                medians["first step"] - reading) / medians["import torch"],
+            "noise of import torch": noise(times["import torch"])}
+
+
+def memory(rounds: int) -> dict[str, Any]:
+    """(d) Peak memory of a process that trains one epoch, and growth over 200 tiny epochs."""
+    def peak(code: str) -> float:
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True,
+                                capture_output=True, text=True)
+        return float(result.stdout.split()[-1])
+
+    show = ("\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)")
+    bare = ("from pathlib import Path; from benchmarks.bare import *; torch.set_num_threads(2)\n"
+            "BareLoop(Path('data'), 64, channels_last=True).epoch()" + show)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = ("import torch; torch.set_num_threads(2)\n"
+                "from benchmarks.measures import example_trainer\n"
+                f"example_trainer({folder!r}, epochs=1).train()" + show)
+        peaks = {"bare loop, MB": peak(bare), "template, MB": peak(ours)}
+    growth = subprocess.run([sys.executable, "-m", "benchmarks.growth"], cwd=ROOT, check=True,
+                            capture_output=True, text=True).stdout.split()
+    return {**peaks, "difference, MB": peaks["template, MB"] - peaks["bare loop, MB"],
+            "growth per epoch, KB": float(growth[-1])}
+
+
+def loader(rounds: int) -> dict[str, Any]:
+    """(e) Samples per second of loaders alone."""
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+    from torchvision.datasets import MNIST
+
+    def drain(batches: Any) -> None:
+        for _ in batches:
+            pass
+
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for file in (DATA / "MNIST" / "raw").glob("*.gz"):
+            (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+        usual = MNIST(folder, transform=transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]))
+    part = torch.utils.data.Subset(usual, range(12000))
+    in_memory = MnistDataLoader(str(DATA), 128)
+    times = rounds_of(rounds, {
+        "in memory": lambda: drain(in_memory),
+        "0 workers": lambda: drain(DataLoader(part, 128, shuffle=True)),
+        "2 workers": lambda: drain(DataLoader(part, 128, shuffle=True, num_workers=2))})
+    rates = {name: statistics.median(
+        (60000 if name == "in memory" else len(part)) / taken for taken in values)
+        for name, values in times.items()}
+    return {"in memory, samples/s": rates["in memory"],
+            "torchvision 0 workers, samples/s": rates["0 workers"],
+            "torchvision 2 workers, samples/s": rates["2 workers"],
+            "ratio to torchvision": rates["in memory"] / max(
+                rates["0 workers"], rates["2 workers"]),
+            "noise": noise(times["in memory"])}
+
+
+def save(rounds: int) -> dict[str, Any]:
+    """(f) Seconds for which saving 100 million parameters (400 MB) stops training."""
+    state = {"state_dict": {str(i): torch.randn(10_000_000) for i in range(10)}}
+    with tempfile.TemporaryDirectory() as folder:
+        waiting = Checkpointer(Path(folder))
+        background = Checkpointer(Path(folder), async_save=True)
+        buffers = {key: torch.empty_like(value) for key, value in state["state_dict"].items()}
+
+        def copy() -> None:
+            for key, value in state["state_dict"].items():
+                buffers[key].copy_(value)
+
+        def behind() -> float:
+            taken = seconds(lambda: background.save(state, ["latest.pth"]))
+            background.wait()
+            return taken
+
+        times: dict[str, list[float]] = {"copy": [], "waiting": [], "background": []}
+        for index in range(rounds + 1):
+            taken = {"copy": seconds(copy), "background": behind(),
+                     "waiting": seconds(lambda: waiting.save(state, ["latest.pth"]))}
+            for name, value in taken.items():
+                times[name] += [value] if index else []
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {"copy to host memory, s": medians["copy"],
+            "async_save stops training, s": medians["background"],
+            "plain save stops training, s": medians["waiting"],
+            "noise of the copy": noise(times["copy"])}
+
+
+def accuracy(rounds: int) -> dict[str, Any]:
+    """(g) Seconds, from the command on, until config.json's model has 99% on the test set."""
+    test_set = MnistDataLoader(str(DATA), 1000, shuffle=False, training=False)
+    model = MnistModel().to(memory_format=torch.channels_last).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.time()
+        subprocess.run([sys.executable, "train.py", "-c", "config.json", "trainer.verbosity=0",
+                        "trainer.epochs=24", f"trainer.save_dir={folder}"], cwd=ROOT, check=True,
+                       capture_output=True)
+        files = sorted(Path(folder).glob("models/*/*/checkpoint-epoch*.pth"),
+                       key=lambda file: int(re.findall(r"[0-9]+", file.stem)[-1]))
+        for number, file in enumerate(files, 1):
+            model.load_state_dict(read_checkpoint(file)["state_dict"])
+            with torch.inference_mode():
+                right = sum((model(data).argmax(1) == target).sum().item()
+                            for data, target in test_set)
+            if right >= 9900:
+                return {"epochs to 99% of the test set": number,
+                        "seconds to 99%": file.stat().st_mtime - started}
+    return {"epochs to 99% of the test set": None}
