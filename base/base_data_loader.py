@@ -114,7 +114,10 @@ class BaseDataLoader(DataLoader[Any]):
         if isinstance(self._batches.batch_sampler, SeededBatchSampler):
             batch_sampler = self._batches.batch_sampler
             batch_sampler.epoch, batch_sampler.skip_batches = epoch, skip_batches
-            return iter(self._batches)
+            if self.num_workers or self.pin_memory:
+                return iter(self._batches)
+            # what torch's iterator does as well, without the 30 us that its profiling costs
+            return map(self._batches.dataset.__getitems__, iter(batch_sampler))
         return itertools.islice(self._stream(epoch), skip_batches, None)
 
     def split_validation(self) -> "BaseDataLoader | None":

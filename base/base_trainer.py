@@ -190,7 +190,8 @@ class BaseTrainer(ABC):
             self._save_latest()
 
     def _should_stop(self) -> bool:
-        return self._signals.received is not None or time.monotonic() >= self._deadline
+        return self._signals.received is not None or (
+            self._deadline < math.inf and time.monotonic() >= self._deadline)
 
     def _prepare(self) -> None:
         """Restores what waited for the subclass to be complete, and checks what can be checked."""

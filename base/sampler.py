@@ -115,7 +115,8 @@ class SeededDataset:
     """Fetches and collates whole batches, random augmentation starting from the batch's seed.
 
     Args:
-        dataset: with ``__getitems__`` for a whole batch, or ``__getitem__`` for each sample.
+        dataset: with ``__getitems__`` for a whole batch, or ``__getitem__`` for each sample. One
+            whose ``is_random`` is false draws no random numbers, and is spared the seeding.
         collate_fn: makes a batch of what was fetched.
     """
 
@@ -124,10 +125,15 @@ class SeededDataset:
         self.collate_fn = collate_fn
 
     def __getitems__(self, indices: SeededBatch) -> Any:
+        if not getattr(self.dataset, "is_random", True):
+            return self._fetch(indices)
         with seeded(indices.seed):
-            if callable(getattr(self.dataset, "__getitems__", None)):
-                return self.collate_fn(self.dataset.__getitems__(indices))
-            return self.collate_fn([self.dataset[index] for index in indices])
+            return self._fetch(indices)
+
+    def _fetch(self, indices: SeededBatch) -> Any:
+        if callable(getattr(self.dataset, "__getitems__", None)):
+            return self.collate_fn(self.dataset.__getitems__(indices))
+        return self.collate_fn([self.dataset[index] for index in indices])
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -30,7 +30,7 @@ class MnistDataLoader(BaseDataLoader):
                  **options: Any) -> None:
         self.data_dir = data_dir
         images, labels = read_mnist(Path(data_dir), "train" if training else "t10k")
-        dataset = InMemoryDataset(images, labels, transform=normalise)
+        dataset = InMemoryDataset(images, labels, transform=normalise, is_random=False)
         super().__init__(dataset, batch_size, shuffle, validation_split, num_workers,
                          collate_fn=as_fetched, **options)
 

@@ -125,7 +125,6 @@ class Trainer(BaseTrainer):
                     show_images(self.writer, data)
         return self.valid_metrics.result()
 
-    @torch.no_grad()
     def _update_metrics(self, tracker: MetricTracker, output: Any, target: Any,
                         loss: torch.Tensor) -> None:
         """Adds a batch to the running metrics; does not wait for the device."""
