@@ -23,10 +23,10 @@ from base.weights import load_weights
 from logger.history import History
 from logger.logger import FILE_ONLY, RESULT, log_bytes
 from logger.visualization import TensorboardWriter
+from utils import report
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import RunError
 from utils.parallel import place_if_unplaced, unwrap_model
-from utils.report import epoch_lines, go_on_hint, plain_number, stop_reason
 from utils.rng import RandomState
 from utils.signals import StopSignals
 
@@ -214,17 +214,19 @@ class BaseTrainer(ABC):
 
     def _run_epoch(self, epoch: int) -> bool:
         """One epoch and what comes after it; whether the run goes on."""
-        start = time.monotonic()
+        start, waited = time.monotonic(), self._batches.seconds_waited
         self.callbacks.call("on_epoch_start", self, epoch)
         log = {"epoch": epoch, **self._train_epoch(epoch)}
         self.callbacks.call("on_epoch_end", self, epoch, log)
-        log = {key: plain_number(value) for key, value in log.items()}
+        log = {key: report.plain_number(value) for key, value in log.items()}
         is_best = self.best_monitor.update(log)
         self.progress.finish_epoch(epoch)
         self.history.append(log)
-        for line in epoch_lines(log, epochs=self.epochs, seconds=time.monotonic() - start,
-                                is_best=is_best):
+        seconds = time.monotonic() - start
+        for line in report.epoch_lines(log, epochs=self.epochs, seconds=seconds, is_best=is_best):
             self.logger.info(line)
+        if hint := report.loading_hint(self._batches.seconds_waited - waited, seconds):
+            self.logger.info(hint)
         is_last = epoch == self.epochs or self.best_monitor.should_stop
         should_stop = not is_last and self._should_stop()
         if is_best or is_last or should_stop or epoch % self.save_period == 0:
@@ -290,9 +292,9 @@ class BaseTrainer(ABC):
             self.logger.log(RESULT, "finished %d epochs%s: %s", self.progress.epoch, best,
                             self.checkpoint_dir)
             return 0
-        reason, status = stop_reason(self._signals.received)
+        reason, status = report.stop_reason(self._signals.received)
         self.logger.log(RESULT, "%s %s; %s", reason, self.progress.place(), self._go_on_hint())
         return status
 
     def _go_on_hint(self) -> str:
-        return go_on_hint(Path(self.checkpoint_dir) / LATEST)
+        return report.go_on_hint(Path(self.checkpoint_dir) / LATEST)

@@ -1,6 +1,7 @@
 """The training batches of a run, pass after pass over the data, from any place on."""
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +17,14 @@ class TrainBatches:
 
     Args:
         progress: says where to draw from; the caller counts each batch there when it is finished.
+
+    Attributes:
+        seconds_waited: for the loader, so far.
     """
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self.seconds_waited = 0.0
         self._iterator: Iterator[Any] | None = None
 
     def draw(self, loader: Any, len_epoch: int | None) -> Iterator[Any]:
@@ -33,7 +38,9 @@ class TrainBatches:
         while len_epoch is None or progress.batch < len_epoch:
             if self._iterator is None:
                 self._iterator = placed(loader, progress.data_epoch, progress.data_batch)
+            start = time.perf_counter()
             batch = next(self._iterator, self)
+            self.seconds_waited += time.perf_counter() - start
             if batch is not self:
                 yield batch
                 continue

@@ -31,6 +31,10 @@ from utils.rng import set_seed
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 STEPS = 5000
+# importing torch, and what torch imports at an optimizer's first step
+BARE_STEP = ("import torch; model = torch.nn.Linear(2, 2)\n"
+             "model(torch.zeros(1, 2)).sum().backward()\n"
+             "torch.optim.Adam(model.parameters()).step()")
 
 
 class Terminal(io.StringIO):
@@ -156,6 +160,7 @@ def start(rounds: int) -> dict[str, Any]:
     """(c) Seconds from the command to the first optimizer step, against importing torch."""
     commands = {
         "import torch": ["-c", "import torch"],
+        "bare step": ["-c", BARE_STEP],
         "help": ["train.py", "--help"],
         "first step": ["-m", "benchmarks.first_step"],
     }
@@ -165,9 +170,12 @@ def start(rounds: int) -> dict[str, Any]:
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     reading = seconds(lambda: MnistDataLoader(str(DATA), 64))
     return {"--help, s": medians["help"], "import torch, s": medians["import torch"],
+            "a bare script's first step, s": medians["bare step"],
             "reading the data, s": reading, "command to first step, s": medians["first step"],
             "ratio of (first step - reading) to import torch": (
                 medians["first step"] - reading) / medians["import torch"],
+            "ratio of (first step - reading) to the bare script": (
+                medians["first step"] - reading) / medians["bare step"],
             "noise of import torch": noise(times["import torch"])}
 
 

@@ -294,7 +294,8 @@ def start(config_file: Path, *arguments: str) -> "subprocess.Popen[str]":
     """A run of its own process group, which has trained some steps when this returns."""
     process = subprocess.Popen(
         [sys.executable, "-u", "train.py", "-c", str(config_file), "trainer.epochs=10000",
-         "trainer.log_steps=1", "trainer.tensorboard=false", *arguments], cwd=ROOT, text=True,
+         "trainer.early_stop=0", "trainer.log_steps=1", "trainer.tensorboard=false", *arguments],
+        cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"})
     for line in process.stdout:
@@ -387,3 +388,36 @@ def test_second_interrupt_quits_at_once(tmp_path: Path, config_file: Path) -> No
                             timeout=120)
     assert result.returncode == 130, result.stderr
     assert "not reached" not in result.stdout
+
+
+@pytest.mark.slow
+def test_compiled_model_saves_the_keys_of_the_bare_one(tmp_path: Path, config_file: Path,
+                                                       run_script: Any) -> None:
+    """D31: no ``_orig_mod.`` in the keys; ``arch`` names the model."""
+    result = run_script("train.py", "-c", config_file, "trainer.compile=true", "trainer.epochs=1",
+                        timeout=300)
+    assert result.returncode == 0, result.stderr
+    checkpoint = read_checkpoint(runs(tmp_path)[0] / "latest.pth")
+    assert checkpoint["arch"] == "MnistModel"
+    assert "conv1.weight" in checkpoint["state_dict"]
+
+
+@pytest.mark.parametrize("mode", ["true", '"warn"'])
+def test_deterministic_kernels_are_a_setting(config_file: Path, in_process: Run,
+                                             mode: str) -> None:
+    """D51: and train the example."""
+    try:
+        assert in_process("train.py", "-c", config_file, "trainer.epochs=1",
+                          f"trainer.deterministic={mode}") == 0
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == (mode != "true")
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_several_processes_are_refused(config_file: Path, in_process: Run,
+                                       monkeypatch: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert in_process("train.py", "-c", config_file) == 2
+    assert "torchrun" in capsys.readouterr().err

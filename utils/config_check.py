@@ -80,8 +80,9 @@ def check_parts(config: dict[str, Any], modules: dict[str, Modules]) -> list[str
             parts = {name: section}
         for path, part in parts.items():
             problems += check_part(path, part, modules[name], name)
-        if name == "loss" and not parts:
-            problems.append("loss: expected at least one loss, got an empty list")
+        if name == "loss" and len(parts) != 1:
+            problems.append(f"loss: expected one loss, got {len(parts)}; combine several in one "
+                            "function of model/loss.py")
         if name == "metrics":
             problems += _check_names(parts)
     return problems

@@ -27,6 +27,18 @@ def plain_number(value: Any) -> Any:
         return value.tolist()
 
 
+def loading_hint(waited: float, seconds: float) -> str | None:
+    """What to do about an epoch of which much went into waiting for the loader.
+
+    Args:
+        waited: seconds of it. seconds: of the whole epoch; short ones say nothing.
+    """
+    if seconds < 10 or waited < 0.3 * seconds:
+        return None
+    return (f"{waited / seconds:.0%} of the epoch was waiting for data: try more "
+            "data_loader.args.num_workers, or InMemoryDataset if it fits in memory")
+
+
 def stop_reason(signal_number: int | None) -> tuple[str, int]:
     """Why a run stopped early, and its exit status: 128 + signal, or as of the command timeout."""
     if signal_number is None:

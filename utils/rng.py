@@ -33,7 +33,8 @@ def mix_seed(*numbers: int) -> int:
 
 def set_deterministic(mode: bool | str) -> None:
     """Lets torch choose deterministic kernels: True, False, or "warn" where there is none."""
-    torch.use_deterministic_algorithms(bool(mode), warn_only=mode == "warn")
+    if mode or torch.are_deterministic_algorithms_enabled():  # the call alone takes a second
+        torch.use_deterministic_algorithms(bool(mode), warn_only=mode == "warn")
     torch.backends.cudnn.benchmark = False if mode else torch.backends.cudnn.benchmark
 
 

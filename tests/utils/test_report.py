@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from utils import report
 from utils.report import epoch_lines, number, plain_number, table
 
 
@@ -64,3 +65,9 @@ def test_no_line_is_longer_than_80_columns(log, seconds):
 def test_name_and_value_stay_together(log):
     text = "\n".join(lines(log))
     assert all(f"{name} {number(value)}" in text for name, value in log.items())
+
+
+@pytest.mark.parametrize(("waited", "seconds", "has_hint"), [
+    (4.0, 11.0, True), (3.0, 11.0, False), (4.0, 9.0, False)])
+def test_hint_comes_where_loading_takes_much_of_a_long_epoch(waited, seconds, has_hint):
+    assert (report.loading_hint(waited, seconds) is not None) == has_hint
