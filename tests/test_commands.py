@@ -132,7 +132,7 @@ def test_lr_on_resume_takes_effect_and_is_logged(trained: Path, in_process: Run,
     """D25: an override given on resume, as old -> new."""
     assert in_process("train.py", "--resume", trained, "--lr", "0.5", "trainer.epochs=3") == 0
     assert read_checkpoint(trained / "latest.pth")["optimizer"]["param_groups"][0]["lr"] == 0.5
-    assert "optimizer.args.lr: 0.001 -> 0.5" in capsys.readouterr().out
+    assert "optimizer.args.lr: 0.002 -> 0.5" in capsys.readouterr().out
 
 
 def test_fine_tuning_merges_deeply(trained: Path, tmp_path: Path, in_process: Run) -> None:

@@ -256,7 +256,7 @@ def test_help_shows_target_and_the_configs_value(parse, capsys):
     with pytest.raises(SystemExit):
         parse("--help")
     text = " ".join(capsys.readouterr().out.split())
-    assert "sets optimizer.args.lr (config: 0.001)" in text
+    assert "sets optimizer.args.lr (config: 0.002)" in text
     assert "sets data_loader.args.batch_size (config: 20)" in text
 
 
@@ -357,7 +357,7 @@ def test_log_shows_what_differs_from_the_file(parse, capsys, config_file):
     parse("--lr", "0.25", "+mine=1", "~metrics.0")
     text = capsys.readouterr().out
     assert f"changes to {config_file}:" in text
-    for line in ("  optimizer.args.lr: 0.001 -> 0.25", "  mine: (absent) -> 1",
+    for line in ("  optimizer.args.lr: 0.002 -> 0.25", "  mine: (absent) -> 1",
                  '  metrics.0: "accuracy" -> "top_k_acc"'):
         assert line in text.splitlines()
 
