@@ -19,7 +19,7 @@ import base.checkpointer
 from tests.tiny_run import final_state, history, same, train
 from utils.run_folder import find_checkpoint
 
-PADDING = torch.zeros(2_000_000)  # makes a save take longer than a step
+PADDING = torch.zeros(3_000_000)  # makes a save take longer than a step
 
 
 def run_child(folder: Path, pipe: int) -> None:
@@ -77,12 +77,12 @@ def main(folder: Path, kills: int, seed: int) -> None:
     os.wait()
     whole = folder / "whole" / "models" / "tiny" / "run"
     killed = in_save = rounds = equal = 0
-    while killed < kills and rounds < kills:
+    while killed < kills and rounds < 4 * kills:
         parts = folder / f"round-{rounds}"
         is_killed = True
         while is_killed:
             # the longer the more kills there were: a slow machine gets to the end as well
-            seconds = moments.uniform(0.05, 0.4) * (1 + killed / kills)
+            seconds = moments.uniform(0.03, 0.25) * (1 + killed / kills)
             is_killed, is_in_save = attempt(parts, seconds)
             killed += is_killed
             in_save += is_killed and is_in_save
