@@ -22,8 +22,8 @@ KNOW_CUDA = {"utils/device.py", "utils/parallel.py", "utils/rng.py"}
 FILES = sorted(path for top in MAY_IMPORT for path in (
     [ROOT / f"{top}.py"] if (ROOT / f"{top}.py").exists() else (ROOT / top).rglob("*.py")))
 # a project made from the template has no new_project.py
-ALL_FILES = [*FILES, *(path for name in ("train.py", "test.py", "new_project.py")
-                     if (path := ROOT / name).exists())]
+SCRIPTS = (ROOT / name for name in ("train.py", "test.py", "new_project.py"))
+ALL_FILES = [*FILES, *(path for path in SCRIPTS if path.exists())]
 
 
 def name_of(path):
