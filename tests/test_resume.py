@@ -1,11 +1,14 @@
 """A run that was stopped anywhere and resumed ends with the same bits as one that was not."""
 
 import functools
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from base import Callback, checkpointer
 from tests.tiny_run import STEPS_PER_EPOCH, final_state, history, same, train
 from utils.checkpoint_file import read_checkpoint
 
@@ -125,3 +128,47 @@ def test_resuming_an_older_epoch_drops_the_later_rows(tmp_path: Path) -> None:
     train(tmp_path / "parts", resume=folder / "checkpoint-epoch1.pth", epochs=3)
     assert history(folder) == history(whole)
     assert same(final_state(folder), final_state(whole))
+
+
+class StopWhileValidating(Callback):
+    """Asks the run to stop while its validation data is read, in the first epoch."""
+
+    def on_train_start(self, trainer: Any) -> None:
+        read, batches = iter, trainer.valid_data_loader
+
+        class Signalling:
+            def place(self, epoch: int, skip_batches: int = 0) -> None:
+                batches.place(epoch, skip_batches)
+
+            def __iter__(self) -> Any:
+                trainer._signals._note(signal.SIGUSR1, None)
+                return read(batches)
+
+        trainer.valid_data_loader = Signalling()
+
+
+def test_stop_during_validation_finishes_the_epoch_and_changes_nothing(tmp_path: Path,
+                                                                       whole: Any) -> None:
+    folder = train(tmp_path, callbacks=(StopWhileValidating(),), status=128 + signal.SIGUSR1)
+    assert read_checkpoint(folder / "latest.pth")["parts"]["progress"]["epoch"] == 1
+    train(tmp_path, resume=folder / "latest.pth")
+    assert_same_end(folder, whole("StepLR"))
+
+
+@pytest.mark.parametrize("save", [1, 2, 5])
+def test_stop_during_a_save_changes_nothing(tmp_path: Path, whole: Any, save: int,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real SIGTERM inside the write of a file: the file is finished, then the run stops."""
+    write, calls = checkpointer.write_checkpoint, []
+
+    def signalled(path: Path, state: dict[str, Any]) -> None:
+        calls.append(path)
+        if len(calls) == save:
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(path, state)
+
+    monkeypatch.setattr(checkpointer, "write_checkpoint", signalled)
+    folder = train(tmp_path, save_steps=1)
+    assert final_state(folder)["parts"]["progress"]["step"] < 2 * STEPS_PER_EPOCH
+    train(tmp_path, resume=folder / "latest.pth", save_steps=1)
+    assert_same_end(folder, whole("StepLR"))

@@ -92,8 +92,9 @@ def make_schedule(kind: str, optimizer: Any) -> Any:
 
 def train(folder: Path, *, stop_step: int | None = None, resume: Path | None = None,
           num_workers: int = 0, schedule: str = "StepLR", optimizers: int = 1,
-          validation: float = 0.2, **settings: Any) -> Path:
-    """Trains (or goes on) in-process; returns the folder of the checkpoints."""
+          validation: float = 0.2, callbacks: tuple[Callback, ...] = (),
+          status: int = 128 + signal.SIGTERM, **settings: Any) -> Path:
+    """Trains (or goes on) in-process, may stop with ``status``; returns the checkpoints' folder."""
     monitor = "min val_loss" if validation else "min loss"
     config = ConfigParser({"name": "tiny", "seed": 7, "trainer": {
         "epochs": 2, "save_dir": str(folder), "monitor": monitor, "verbosity": 0,
@@ -114,11 +115,11 @@ def train(folder: Path, *, stop_step: int | None = None, resume: Path | None = N
     trainer = ClippingTrainer(
         model, nn.functional.cross_entropy, [accuracy], optimizer, config, torch.device("cpu"),
         loader, loader.split_validation() if validation else None, scheduler,
-        callbacks=(StopAt(stop_step),))
+        callbacks=(StopAt(stop_step), *callbacks))
     try:
         trainer.train()
     except SystemExit as stop:
-        assert stop.code == 128 + signal.SIGTERM
+        assert stop.code == status
     unlock_folder(config.save_dir)
     return config.save_dir
 
