@@ -17,8 +17,6 @@ from utils.util import replace_json
 
 logger = logging.getLogger("config")
 
-# names of devices on Windows, with any ending
-RESERVED = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
 MAX_NAME = 100  # characters
 
 
@@ -145,8 +143,7 @@ def find_checkpoint(path: Path, *, pattern: str | None = None,
 
 
 def _is_safe(name: str) -> bool:
-    return (re.fullmatch(FILE_NAME, name) is not None and len(name) <= MAX_NAME
-            and "\n" not in name and not re.fullmatch(RESERVED, name))
+    return re.fullmatch(FILE_NAME, name) is not None and len(name) <= MAX_NAME
 
 
 def _changed_at(file: Path) -> int:
