@@ -24,6 +24,7 @@ def main(config: ConfigParser) -> None:
     from utils.debug import describe, first_batches
     from utils.device import prepare_device
     from utils.distributed import refuse_several_processes
+    from utils.lean_optimizers import spare_compiler
     from utils.parallel import place_model, trainable
     from utils.rng import set_deterministic, set_seed
 
@@ -31,6 +32,8 @@ def main(config: ConfigParser) -> None:
     logger = config.get_logger("train", config.trainer.verbosity)
     set_deterministic(config.trainer.deterministic)
     set_seed(config.run.seed)
+    if not config.trainer.compile:
+        spare_compiler()
 
     data_loader = config.init_obj("data_loader")
     valid_data_loader = data_loader.split_validation()

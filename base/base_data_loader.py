@@ -38,6 +38,8 @@ class BaseDataLoader(DataLoader[Any]):
         split_seed: of the split, which is the same in every run.
         stratify: (samples,) a class for each sample; the split then keeps the classes' shares.
         valid_dataset: the same samples with other transforms, for the validation loader.
+        valid_batch_size: of the validation loader, which keeps nothing for a backward pass and so
+            has room for more; default ``batch_size``.
         options: further options of torch's DataLoader. ``persistent_workers`` is on where there are
             workers (off for an iterable data set), ``pin_memory`` where there is CUDA.
 
@@ -56,14 +58,15 @@ class BaseDataLoader(DataLoader[Any]):
                  sampler: Any = None, indices: Sequence[int] | None = None,
                  seed: int | None = None, generator: torch.Generator | None = None,
                  split_seed: int = 0, stratify: Sequence[Any] | None = None,
-                 valid_dataset: Any = None, worker_init_fn: Callable[[int], None] | None = None,
-                 **options: Any) -> None:
+                 valid_dataset: Any = None, valid_batch_size: int | None = None,
+                 worker_init_fn: Callable[[int], None] | None = None, **options: Any) -> None:
         if seed is None:
             seed = torch.initial_seed() if generator is None else generator.initial_seed()
         self.shuffle = shuffle
         self.validation_split = validation_split
         self.seed = seed
         self.valid_dataset = dataset if valid_dataset is None else valid_dataset
+        self.valid_batch_size = valid_batch_size or batch_size
         self.valid_sampler: EpochSampler | None = None
         is_stream = isinstance(dataset, IterableDataset)
         # kept workers would go on with the random streams of the epoch before
@@ -125,8 +128,8 @@ class BaseDataLoader(DataLoader[Any]):
         if self.valid_sampler is None:
             return None
         return BaseDataLoader(**self.init_kwargs | {
-            "dataset": self.valid_dataset, "seed": mix_seed(self.seed, -1),
-            "indices": self.valid_sampler.indices.tolist()})
+            "dataset": self.valid_dataset, "batch_size": self.valid_batch_size,
+            "seed": mix_seed(self.seed, -1), "indices": self.valid_sampler.indices.tolist()})
 
     def batch_indices(self, epoch: int, batch: int) -> list[int] | None:
         """The data set's indices of a batch of a pass (both from 0), where they are known."""

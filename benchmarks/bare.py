@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,9 +20,11 @@ class BareLoop:
 
     Args:
         channels_last: memory format of images and model.
+        options: for Adam.
     """
 
-    def __init__(self, data_dir: Path, batch_size: int, *, channels_last: bool) -> None:
+    def __init__(self, data_dir: Path, batch_size: int, *, channels_last: bool,
+                 **options: Any) -> None:
         set_seed(123)
         images, labels = read_mnist(data_dir, "train")
         self.train, self.valid = ((images[part], labels[part]) for part in (
@@ -29,7 +32,7 @@ class BareLoop:
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.batch_size = batch_size
         self.model = MnistModel().to(memory_format=self.format)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.001, amsgrad=True)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), **options)
 
     def batches(self, part: tuple[torch.Tensor, torch.Tensor],
                 order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -38,18 +41,24 @@ class BareLoop:
             yield normalise(images[indices]).to(memory_format=self.format), labels[indices]
 
     def epoch(self) -> None:
+        for _ in self.steps():
+            pass
+
+    def steps(self) -> Iterator[None]:
+        """An epoch, a training step at a time; validation comes with its end."""
         self.model.train()
         for data, target in self.batches(self.train, torch.randperm(len(self.train[0]))):
             self.optimizer.zero_grad(set_to_none=True)
             nll_loss(self.model(data), target).backward()
             self.optimizer.step()
+            yield
         self.model.eval()
         with torch.inference_mode():
             for data, target in self.batches(self.valid, torch.arange(NUM_VALID)):
                 nll_loss(self.model(data), target)
 
 
-def step_loop(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def tiny_steps(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[None]:
     """One tiny linear layer, batches ready in memory."""
     model = nn.Linear(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -57,3 +66,4 @@ def step_loop(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         optimizer.zero_grad(set_to_none=True)
         nn.functional.cross_entropy(model(data), target).backward()
         optimizer.step()
+        yield

@@ -2,22 +2,26 @@
 
 import gzip
 import io
+import itertools
+import logging
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from base.callback import Callback
 from base.checkpointer import Checkpointer
-from benchmarks.bare import BareLoop, step_loop
+from benchmarks.bare import BareLoop, tiny_steps
 from data_loader.data_loaders import MnistDataLoader
+from logger.logger import ConsoleHandler
 from model.metric import accuracy as accuracy_metric
 from model.metric import top_k_acc
 from model.model import MnistModel
@@ -25,6 +29,7 @@ from parse_config import ConfigParser
 from trainer import Trainer
 from utils.checkpoint_file import read_checkpoint
 from utils.config_tree import read_config
+from utils.lean_optimizers import spare_compiler
 from utils.parallel import place_model
 from utils.rng import set_seed
 
@@ -61,6 +66,57 @@ def rounds_of(count: int, works: dict[str, Callable[[], Any]]) -> dict[str, list
     return times
 
 
+class TakingTurns(Callback):
+    """After each slice of an epoch, lets other loops do as many steps, each on a clock of its own.
+
+    A shared machine's speed changes within seconds; slices of milliseconds all get their share.
+    """
+
+    def __init__(self, slice_steps: int, loops: dict[str, Callable[[], Iterator[None]]]) -> None:
+        self.slice_steps = slice_steps
+        self.loops = loops
+
+    def time_epoch(self, run: Callable[[], Any]) -> dict[str, float]:
+        """Seconds of ``run``, as "template", and of each loop."""
+        self.taken = dict.fromkeys(["template", *self.loops], 0.0)
+        self.under_way = {name: loop() for name, loop in self.loops.items()}
+        self.since = time.perf_counter()
+        run()
+        self._others(None)
+        return self.taken
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        if (batch_idx + 1) % self.slice_steps == 0:
+            self._others(self.slice_steps)
+
+    def _others(self, num_steps: int | None) -> None:
+        self.taken["template"] += time.perf_counter() - self.since
+        for name, loop in self.under_way.items():
+            start = time.perf_counter()
+            for _ in itertools.islice(loop, num_steps):
+                pass
+            self.taken[name] += time.perf_counter() - start
+        self.since = time.perf_counter()
+
+
+def in_turns(count: int, trainer: Trainer, slice_steps: int,
+             loops: dict[str, Callable[[], Iterator[None]]]) -> dict[str, list[float]]:
+    """Times ``count`` epochs of the trainer and of the loops, after one that is not counted."""
+    turns = TakingTurns(slice_steps, loops)
+    trainer.callbacks.add(turns)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, ConsoleHandler):
+            handler.setStream(io.StringIO())
+    stderr, sys.stderr = sys.stderr, Terminal()
+    try:
+        rounds = [turns.time_epoch(lambda number=number: trainer._run_epoch(number))
+                  for number in range(1, count + 2)][1:]
+    finally:
+        sys.stderr = stderr
+        trainer.writer.close()
+    return {name: [taken[name] for taken in rounds] for name in rounds[0]}
+
+
 def noise(times: list[float]) -> float:
     """Slowest round over fastest: what the machine alone makes of the same work."""
     return max(times) / min(times)
@@ -77,6 +133,7 @@ def example_trainer(folder: str, **settings: Any) -> Trainer:
     config.modules = {"arch": "model.model", "data_loader": "data_loader.data_loaders",
                       "loss": "model.loss", "metrics": "model.metric",
                       "optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
+    spare_compiler()
     set_seed(config.run.seed)
     loader = config.init_obj("data_loader")
     device = torch.device("cpu")
@@ -90,27 +147,21 @@ def example_trainer(folder: str, **settings: Any) -> Trainer:
 
 def epoch(rounds: int) -> dict[str, Any]:
     """(a) An epoch of config.json with metrics, TensorBoard, bar and checkpoint."""
-    batch_size = read_config(ROOT / "config.json")["data_loader"]["args"]["batch_size"]
-    same = BareLoop(DATA, batch_size, channels_last=True)
-    plain = BareLoop(DATA, batch_size, channels_last=False)
+    config = read_config(ROOT / "config.json")
+    batch_size, options = config["data_loader"]["args"]["batch_size"], config["optimizer"]["args"]
+    same = BareLoop(DATA, batch_size, channels_last=True, **options)
+    plain = BareLoop(DATA, batch_size, channels_last=False, **options | {"fused": False})
     with tempfile.TemporaryDirectory() as folder:
-        trainer = example_trainer(folder)
-        trainer.logger.setLevel("INFO")
-        stderr, sys.stderr = sys.stderr, Terminal()
-        number = iter(range(1, 10000))
-        try:
-            times = rounds_of(rounds, {"bare": same.epoch, "contiguous": plain.epoch,
-                                       "template": lambda: trainer._run_epoch(next(number))})
-        finally:
-            sys.stderr = stderr
-            trainer.writer.close()
-    ratios = [[ours / bare for ours, bare in zip(times["template"], times[name], strict=True)]
-              for name in ("bare", "contiguous")]
+        times = in_turns(rounds, example_trainer(folder), 20,
+                         {"bare": same.steps, "contiguous": plain.steps})
+    ratios = {name: [ours / bare for ours, bare in zip(times["template"], times[name], strict=True)]
+              for name in ("bare", "contiguous")}
     return {"bare loop, s": statistics.median(times["bare"]),
-            "bare loop contiguous, s": statistics.median(times["contiguous"]),
+            "plain contiguous bare loop, s": statistics.median(times["contiguous"]),
             "template, everything on, s": statistics.median(times["template"]),
-            "ratio to bare": statistics.median(ratios[0]),
-            "ratio to contiguous bare": statistics.median(ratios[1]),
+            "ratio to bare": statistics.median(ratios["bare"]),
+            "its lowest and highest round": [round(end(ratios["bare"]), 3) for end in (min, max)],
+            "ratio to plain contiguous bare": statistics.median(ratios["contiguous"]),
             "noise of the bare loop": noise(times["bare"])}
 
 
@@ -120,40 +171,29 @@ def step(rounds: int) -> dict[str, Any]:
     batches = [(torch.randn(16, 8, generator=generator),
                 torch.randint(0, 8, (16,), generator=generator)) for _ in range(STEPS)]
 
-    def trainer(folder: str, metrics: list[Any], **settings: Any) -> Trainer:
-        config = ConfigParser({"name": "step", "n_gpu": 0, "trainer": {
-            "epochs": 10000, "save_freq": 10000, "save_dir": folder, "log_histograms": False,
-            "log_images": False, **settings}})
-        model = nn.Linear(8, 8)
-        built = Trainer(model, nn.functional.cross_entropy, metrics,
-                        torch.optim.SGD(model.parameters(), lr=0.01), config,
-                        torch.device("cpu"), batches)
-        built.logger.setLevel("INFO")
-        return built
+    def over_bare(metrics: list[Any], **settings: Any) -> tuple[list[float], list[float]]:
+        with tempfile.TemporaryDirectory() as folder:
+            config = ConfigParser({"name": "step", "n_gpu": 0, "trainer": {
+                "epochs": 10000, "save_freq": 10000, "save_dir": folder, "log_histograms": False,
+                "log_images": False, **settings}})
+            model = nn.Linear(8, 8)
+            trainer = Trainer(model, nn.functional.cross_entropy, metrics,
+                              torch.optim.SGD(model.parameters(), lr=0.01), config,
+                              torch.device("cpu"), batches)
+            # short epochs: twice the rounds cost seconds only
+            times = in_turns(2 * rounds, trainer, 100, {"bare": lambda: tiny_steps(batches)})
+        bare = [taken / STEPS * 1e6 for taken in times["bare"]]
+        return [ours / STEPS * 1e6 - own for ours, own in zip(
+            times["template"], bare, strict=True)], bare
 
-    with tempfile.TemporaryDirectory() as folder:
-        full = trainer(folder, [accuracy_metric, top_k_acc])
-        plain = trainer(folder, [], tensorboard=False)
-        stderr, sys.stderr = sys.stderr, Terminal()
-        number = iter(range(1, 10000))
-        try:
-            times = rounds_of(rounds, {
-                "bare": lambda: step_loop(batches),
-                "full": lambda: full._run_epoch(next(number)),
-                "plain": lambda: plain._run_epoch(next(number)),
-            })
-        finally:
-            sys.stderr = stderr
-            full.writer.close()
-
-    def over(name: str) -> float:
-        return statistics.median((ours - bare) / STEPS * 1e6 for ours, bare in zip(
-            times[name], times["bare"], strict=True))
-
-    return {"bare step, us": statistics.median(times["bare"]) / STEPS * 1e6,
-            "over it with two metrics and logging, us": over("full"),
-            "over it with metrics off, us": over("plain"),
-            "noise of the bare loop": noise(times["bare"])}
+    full, bare = over_bare([accuracy_metric, top_k_acc])
+    plain, _ = over_bare([], tensorboard=False)
+    return {"bare step, us": statistics.median(bare),
+            "over it with two metrics and logging, us": statistics.median(full),
+            "its lowest and highest round": [round(end(full), 1) for end in (min, max)],
+            "over it with metrics off, us": statistics.median(plain),
+            "off, lowest and highest round": [round(end(plain), 1) for end in (min, max)],
+            "noise of the bare loop": noise(bare)}
 
 
 def start(rounds: int) -> dict[str, Any]:
@@ -190,7 +230,7 @@ def memory(rounds: int) -> dict[str, Any]:
     show = ("\nimport re; print(int(re.search('VmHWM: +([0-9]+)',"
             "open('/proc/self/status').read().replace('\\t', ' '))[1]) / 1024)")
     bare = ("from pathlib import Path; from benchmarks.bare import *; torch.set_num_threads(2)\n"
-            "BareLoop(Path('data'), 64, channels_last=True).epoch()" + show)
+            "BareLoop(Path('data'), 64, channels_last=True, fused=True).epoch()" + show)
     with tempfile.TemporaryDirectory() as folder:
         ours = ("import torch; torch.set_num_threads(2)\n"
                 "from benchmarks.measures import example_trainer\n"

@@ -27,12 +27,12 @@ class MnistDataLoader(BaseDataLoader):
 
     def __init__(self, data_dir: str, batch_size: int, shuffle: bool = True,
                  validation_split: float = 0.0, num_workers: int = 0, training: bool = True,
-                 **options: Any) -> None:
+                 valid_batch_size: int = 500, **options: Any) -> None:
         self.data_dir = data_dir
         images, labels = read_mnist(Path(data_dir), "train" if training else "t10k")
         dataset = InMemoryDataset(images, labels, transform=normalise, is_random=False)
         super().__init__(dataset, batch_size, shuffle, validation_split, num_workers,
-                         collate_fn=as_fetched, **options)
+                         collate_fn=as_fetched, valid_batch_size=valid_batch_size, **options)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

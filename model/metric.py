@@ -3,7 +3,6 @@
 Metrics of a whole set (F1, AUROC, ...) are named in the config as classes of torchmetrics.
 """
 
-import torch
 from torch import Tensor
 
 
@@ -17,7 +16,7 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
     Returns:
         0-dim float32 in [0, 1], on ``output``'s device. Does not wait for the device.
     """
-    return torch.mean(output.argmax(dim=1) == target, dtype=torch.float32)
+    return (output.argmax(dim=1) == target).count_nonzero() / len(target)
 
 
 def top_k_acc(output: Tensor, target: Tensor, k: int = 3) -> Tensor:
@@ -31,5 +30,5 @@ def top_k_acc(output: Tensor, target: Tensor, k: int = 3) -> Tensor:
     Returns:
         0-dim float32 in [0, 1], on ``output``'s device. Does not wait for the device.
     """
-    found = output.topk(k, dim=1, sorted=False).indices == target[:, None]  # (batch, k)
-    return found.sum() / len(target)
+    found = output.topk(k, dim=1, sorted=False).indices == target.unsqueeze(1)  # (batch, k)
+    return found.count_nonzero() / len(target)

@@ -47,6 +47,15 @@ def test_run_leaves_its_files(trained: Path) -> None:
     assert {"loss", "accuracy", "top_k_acc", "lr", "val_loss", "val_accuracy"} <= set(rows[0])
 
 
+def test_a_run_does_not_import_the_compiler(config_file: Path) -> None:
+    """Importing it takes over a second, as much as the rest of the way to the first step."""
+    command = [sys.executable, "-X", "importtime", "train.py", "-c", str(config_file)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert result.returncode == 0 and "torch.optim" in imported
+    assert "torch._dynamo" not in imported
+
+
 def test_log_file_has_batch_lines_and_the_model(trained: Path) -> None:
     """D45: what was logged before the folder existed is there as well."""
     text = (log_dir(trained) / "info.log").read_text()
@@ -143,7 +152,7 @@ def test_fine_tuning_merges_deeply(trained: Path, tmp_path: Path, in_process: Ru
     checkpoint = read_checkpoint(trained / "latest.pth")
     assert checkpoint["epoch"] == 3
     assert checkpoint["config"]["optimizer"]["args"] == {
-        "lr": 0.02, "weight_decay": 0, "amsgrad": True}
+        "lr": 0.02, "weight_decay": 0, "amsgrad": True, "fused": True}
 
 
 def test_best_of_another_metric_is_not_taken_over(trained: Path, in_process: Run) -> None:

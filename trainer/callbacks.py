@@ -9,6 +9,7 @@ from base.callback import Callback
 from utils.parallel import unwrap_model
 
 MAX_IMAGES = 32
+HISTOGRAM_BINS = 64
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class ParameterHistograms(Callback):
                 logger.warning("epoch %d: %d values of %s are not finite; the histogram leaves "
                                "them out", epoch, values.numel() - len(finite), name)
             if len(finite):
-                trainer.writer.add_histogram(name, finite, bins="auto")
+                trainer.writer.add_histogram(name, finite, bins=HISTOGRAM_BINS)
 
 
 def show_images(writer: Any, data: Any) -> None:

@@ -17,6 +17,7 @@ from logger.logger import BAR_SHOWS
 from trainer.callbacks import InputImages, ParameterHistograms, show_images
 from utils.device import num_samples, to_device
 from utils.errors import RunError
+from utils.lean_optimizers import drop_gradients
 from utils.metric_tracker import MetricTracker, make_tracker
 from utils.rng import preserved
 
@@ -76,7 +77,7 @@ class Trainer(BaseTrainer):
     def _train_step(self, batch: Any, batch_idx: int) -> tuple[Any, Any, torch.Tensor]:
         """Forward, backward and one optimizer step; returns (output, target, loss)."""
         data, target = self.split_batch(self._to_device(batch))
-        self.optimizer.zero_grad(set_to_none=True)
+        drop_gradients(self.optimizer)
         output = self.model(data)
         loss = self.criterion(output, target)
         if batch_idx % self._check_steps == 0:
@@ -188,7 +189,8 @@ class Trainer(BaseTrainer):
                           samples_per_second, extra=BAR_SHOWS)
         self.writer.set_step(self.progress.step + 1)
         self.writer.add_scalar("batch_loss", value)
-        self.writer.add_scalar("lr", lr)
+        if self._steps_each_batch:  # else the epoch's value says it all
+            self.writer.add_scalar("lr", lr)
 
     def _write_epoch(self, log: dict[str, Any], mode: str) -> None:
         self.writer.set_step(self.progress.step, mode)

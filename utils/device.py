@@ -63,16 +63,6 @@ def can_pin_memory() -> bool:
     return torch.cuda.is_available()
 
 
-def synchronize(device: "torch.device") -> None:
-    """Waits until the device has done what was asked of it; for measurements."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def num_samples(batch: Any) -> int:
     """Samples in a batch: the length of the first tensor in it."""
     while isinstance(batch, (list, tuple, dict)) and batch:

@@ -52,7 +52,7 @@ class TrainerConfig(Settings):
     min_delta: float = Field(0.0, ge=0, allow_inf_nan=False, description=(
         "By how much the monitored value must get better to count, in its own unit."))
     tensorboard: bool = Field(True, description="Write TensorBoard events.")
-    log_steps: int = Field(50, ge=1, description=(
+    log_steps: int = Field(100, ge=1, description=(
         "Batches from one log point (bar, log line, TensorBoard) to the next."))
     log_images: bool = Field(True, description=(
         "Send the first input images of each epoch to TensorBoard."))

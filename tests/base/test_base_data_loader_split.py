@@ -43,6 +43,13 @@ def test_validation_has_the_same_order_in_each_epoch():
     assert indices_of(valid) == indices_of(valid)
 
 
+def test_validation_batches_may_be_larger():
+    loader = BaseDataLoader(NUMBERS, 4, True, 0.25, valid_batch_size=8)
+    assert [len(batch[0]) for batch in loader][:2] == [4, 4]
+    assert [len(batch[0]) for batch in loader.split_validation()] == [8, 2]
+    assert len(next(iter(BaseDataLoader(NUMBERS, 4, True, 0.25).split_validation()))[0]) == 4
+
+
 def test_no_split_has_no_validation_loader():
     loader = BaseDataLoader(NUMBERS, 4, True)
     assert loader.split_validation() is None and loader.valid_sampler is None

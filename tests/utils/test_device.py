@@ -5,7 +5,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from utils import device as device_module
-from utils.device import can_pin_memory, num_samples, prepare_device, synchronize, to_device
+from utils.device import can_pin_memory, num_samples, prepare_device, to_device
 
 META = torch.device("meta")
 Pair = namedtuple("Pair", "data target")
@@ -75,13 +75,3 @@ def test_samples_are_counted_in_the_first_tensor(batch, count):
 def test_memory_is_pinned_where_there_is_cuda(monkeypatch, answer):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: answer)
     assert can_pin_memory() is answer
-
-
-@pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_synchronize_waits_for_the_device_it_is_given(monkeypatch, name):
-    waited = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append("cuda"))
-    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
-    synchronize(torch.device("cpu"))
-    synchronize(torch.device(name))
-    assert waited == [name]

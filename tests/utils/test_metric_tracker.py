@@ -147,8 +147,10 @@ def test_writer_gets_each_value():
         def add_scalar(self, key, value):
             self.calls.append((key, value))
 
-    MetricTracker("loss", writer=Writer()).update("loss", 1.5, 2)
-    assert Writer.calls == [("loss", 1.5)]
+    tracker = MetricTracker("loss", writer=Writer(), functions={"accuracy": lambda *_: 0.25})
+    tracker.update("loss", 1.5, 2)
+    tracker.update_batch(torch.zeros(2, 3), torch.zeros(2), torch.tensor(0.5), 2)
+    assert Writer.calls == [("loss", 1.5), ("loss", 0.5), ("accuracy", 0.25)]
 
 
 def test_long_sums_of_float32_lose_no_digits():
@@ -165,6 +167,15 @@ def test_one_value_that_is_not_finite_shows(value, answer):
     for item in (1.0, value, 1.0):
         tracker.update("loss", torch.tensor(item))
     assert tracker.is_finite("loss") is answer and tracker.is_finite("unknown")
+
+
+def test_a_loss_that_is_not_finite_shows_at_once_in_a_batch_that_waits():
+    tracker = MetricTracker("loss", functions={"accuracy": accuracy})
+    batch = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
+    tracker.update_batch(*batch, torch.tensor(1.0), 2)
+    assert tracker.is_finite("loss")
+    tracker.update_batch(*batch, torch.tensor(math.nan), 2)
+    assert not tracker.is_finite("loss")
 
 
 def test_stopped_and_restored_in_the_middle_gives_the_same_bits():
