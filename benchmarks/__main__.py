@@ -15,7 +15,7 @@ import torch
 from benchmarks import measures
 from utils.util import write_json
 
-MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "epoch": measures.epoch,
     "step": measures.step,
     "start": measures.start,
@@ -30,6 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the template against a bare loop.")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(MEASURES)}; default all")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[123],
+                        help="of the runs that accuracy makes (default 123)")
     parser.add_argument("--out", type=Path, default=Path("saved/benchmarks.json"))
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(MEASURES)
@@ -42,7 +44,8 @@ def main() -> None:
         "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
     started = time.monotonic()
     for name in arguments.names or MEASURES:
-        results[name] = MEASURES[name](arguments.rounds)
+        options = {"seeds": arguments.seeds} if name == "accuracy" else {}
+        results[name] = MEASURES[name](arguments.rounds, **options)
         for key, value in results[name].items():
             text = f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
             print(f"{name:<9} {key:<44} {text}", flush=True)

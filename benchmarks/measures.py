@@ -1,27 +1,23 @@
 """What is measured; each function takes a number of rounds and returns named numbers."""
 
 import gzip
-import io
-import itertools
-import logging
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from base.callback import Callback
 from base.checkpointer import Checkpointer
 from benchmarks.bare import BareLoop, tiny_steps
+from benchmarks.timing import in_turns, noise, rounds_of, seconds
 from data_loader.data_loaders import MnistDataLoader
-from logger.logger import ConsoleHandler
 from model.metric import accuracy as accuracy_metric
 from model.metric import top_k_acc
 from model.model import MnistModel
@@ -36,90 +32,11 @@ from utils.rng import set_seed
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 STEPS = 5000
+EPOCHS_TO_99 = 20
 # importing torch, and what torch imports at an optimizer's first step
 BARE_STEP = ("import torch; model = torch.nn.Linear(2, 2)\n"
              "model(torch.zeros(1, 2)).sum().backward()\n"
              "torch.optim.Adam(model.parameters()).step()")
-
-
-class Terminal(io.StringIO):
-    """A standard error that lets the progress bar work."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def rounds_of(count: int, works: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """Times each piece of work once a round, in turn, after a round that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for index in range(count + 1):
-        for name, work in works.items():
-            taken = seconds(work)
-            if index:
-                times[name].append(taken)
-    return times
-
-
-class TakingTurns(Callback):
-    """After each slice of an epoch, lets other loops do as many steps, each on a clock of its own.
-
-    A shared machine's speed changes within seconds; slices of milliseconds all get their share.
-    """
-
-    def __init__(self, slice_steps: int, loops: dict[str, Callable[[], Iterator[None]]]) -> None:
-        self.slice_steps = slice_steps
-        self.loops = loops
-
-    def time_epoch(self, run: Callable[[], Any]) -> dict[str, float]:
-        """Seconds of ``run``, as "template", and of each loop."""
-        self.taken = dict.fromkeys(["template", *self.loops], 0.0)
-        self.under_way = {name: loop() for name, loop in self.loops.items()}
-        self.since = time.perf_counter()
-        run()
-        self._others(None)
-        return self.taken
-
-    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
-        if (batch_idx + 1) % self.slice_steps == 0:
-            self._others(self.slice_steps)
-
-    def _others(self, num_steps: int | None) -> None:
-        self.taken["template"] += time.perf_counter() - self.since
-        for name, loop in self.under_way.items():
-            start = time.perf_counter()
-            for _ in itertools.islice(loop, num_steps):
-                pass
-            self.taken[name] += time.perf_counter() - start
-        self.since = time.perf_counter()
-
-
-def in_turns(count: int, trainer: Trainer, slice_steps: int,
-             loops: dict[str, Callable[[], Iterator[None]]]) -> dict[str, list[float]]:
-    """Times ``count`` epochs of the trainer and of the loops, after one that is not counted."""
-    turns = TakingTurns(slice_steps, loops)
-    trainer.callbacks.add(turns)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, ConsoleHandler):
-            handler.setStream(io.StringIO())
-    stderr, sys.stderr = sys.stderr, Terminal()
-    try:
-        rounds = [turns.time_epoch(lambda number=number: trainer._run_epoch(number))
-                  for number in range(1, count + 2)][1:]
-    finally:
-        sys.stderr = stderr
-        trainer.writer.close()
-    return {name: [taken[name] for taken in rounds] for name in rounds[0]}
-
-
-def noise(times: list[float]) -> float:
-    """Slowest round over fastest: what the machine alone makes of the same work."""
-    return max(times) / min(times)
 
 
 def example_trainer(folder: str, **settings: Any) -> Trainer:
@@ -306,23 +223,31 @@ def save(rounds: int) -> dict[str, Any]:
             "noise of the copy": noise(times["copy"])}
 
 
-def accuracy(rounds: int) -> dict[str, Any]:
+def accuracy(rounds: int, seeds: Sequence[int] = (123,)) -> dict[str, Any]:
     """(g) Seconds, from the command on, until config.json's model has 99% on the test set."""
-    test_set = MnistDataLoader(str(DATA), 1000, shuffle=False, training=False)
+    test_set = list(MnistDataLoader(str(DATA), 1000, shuffle=False, training=False))
     model = MnistModel().to(memory_format=torch.channels_last).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.time()
-        subprocess.run([sys.executable, "train.py", "-c", "config.json", "trainer.verbosity=0",
-                        "trainer.epochs=24", f"trainer.save_dir={folder}"], cwd=ROOT, check=True,
-                       capture_output=True)
-        files = sorted(Path(folder).glob("models/*/*/checkpoint-epoch*.pth"),
-                       key=lambda file: int(re.findall(r"[0-9]+", file.stem)[-1]))
-        for number, file in enumerate(files, 1):
-            model.load_state_dict(read_checkpoint(file)["state_dict"])
-            with torch.inference_mode():
-                right = sum((model(data).argmax(1) == target).sum().item()
-                            for data, target in test_set)
-            if right >= 9900:
-                return {"epochs to 99% of the test set": number,
-                        "seconds to 99%": file.stat().st_mtime - started}
-    return {"epochs to 99% of the test set": None}
+
+    def reaches_99(file: Path) -> bool:
+        model.load_state_dict(read_checkpoint(file)["state_dict"])
+        with torch.inference_mode():
+            return sum((model(data).argmax(1) == target).sum().item()
+                       for data, target in test_set) >= 9900
+
+    epochs: list[int | None] = []
+    taken: list[float] = []
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.time()
+            subprocess.run([sys.executable, "train.py", "-c", "config.json", f"seed={seed}",
+                            "trainer.verbosity=0", f"trainer.epochs={EPOCHS_TO_99}",
+                            f"trainer.save_dir={folder}"], cwd=ROOT, check=True,
+                           capture_output=True)
+            files = sorted(Path(folder).glob("models/*/*/checkpoint-epoch*.pth"),
+                           key=lambda file: int(re.findall(r"[0-9]+", file.stem)[-1]))
+            number = next((n for n, file in enumerate(files, 1) if reaches_99(file)), None)
+            epochs.append(number)
+            if number is not None:
+                taken.append(files[number - 1].stat().st_mtime - started)
+    return {"seeds": list(seeds), "epochs to 99% of the test set": epochs,
+            "seconds to 99%": [round(value, 1) for value in taken]}
