@@ -59,6 +59,7 @@ def config_dict(tmp_path: Path, tiny_mnist: Path) -> dict[str, Any]:
     """The example config, on the tiny data, for two short epochs, writing below ``tmp_path``."""
     config = json.loads((ROOT / "config.json").read_text(encoding="utf-8"))
     config["n_gpu"] = 0
+    config["optimizer"]["args"]["lr"] = 0.002
     config["data_loader"]["args"].update(data_dir=str(tiny_mnist), batch_size=20, num_workers=0)
     config["trainer"].update(epochs=2, save_dir=str(tmp_path / "saved"))
     return config

@@ -1,5 +1,6 @@
 """The commands of the README, on tiny data."""
 
+import functools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.tiny_run import final_state, history, same
 from utils.checkpoint_file import read_checkpoint
 
 Run = Callable[..., int]
@@ -122,6 +124,22 @@ def test_resuming_from_an_earlier_epoch_doubles_nothing(trained: Path, in_proces
     assert text.count("epoch 2  batch 0/9") == 1
     events = EventAccumulator(str(log_dir(trained))).Reload()
     assert [event.step for event in events.Scalars("loss/valid")] == [9, 18]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_example_ends_with_the_same_bits(tmp_path: Path, config_file: Path,
+                                                 in_process: Run, workers: int) -> None:
+    """D19, D22, D23: with TensorBoard, metrics, channels_last, the fused optimizer and all."""
+    train = functools.partial(in_process, "train.py", "-c", config_file, "--run-id")
+    assert train("whole") == 0
+    assert train("parts", "trainer.max_seconds=1e-6") == 124
+    whole, parts = (tmp_path / "saved" / "models" / "Mnist_LeNet" / name
+                    for name in ("whole", "parts"))
+    assert read_checkpoint(parts / "latest.pth")["parts"]["progress"]["batch"] == 1
+    assert in_process("train.py", "--resume", parts, "trainer.max_seconds=null",
+                      f"data_loader.args.num_workers={workers}") == 0
+    assert same(final_state(parts), final_state(whole))
+    assert history(parts) == history(whole)
 
 
 def test_new_run_branches_off(trained: Path, tmp_path: Path, in_process: Run) -> None:
