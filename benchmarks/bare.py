@@ -38,7 +38,8 @@ class BareLoop:
                 order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         images, labels = part
         for indices in order.split(self.batch_size):
-            yield normalise(images[indices]).to(memory_format=self.format), labels[indices]
+            data = normalise(images.index_select(0, indices))  # faster than images[indices]
+            yield data.to(memory_format=self.format), labels[indices]
 
     def epoch(self) -> None:
         for _ in self.steps():

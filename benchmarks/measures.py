@@ -149,16 +149,22 @@ def memory(rounds: int) -> dict[str, Any]:
     # not ru_maxrss, which a child has from its parent
     show = ("\nimport re; print(int(re.search('VmHWM: +([0-9]+)',"
             "open('/proc/self/status').read().replace('\\t', ' '))[1]) / 1024)")
+    batch_size = read_config(ROOT / "config.json")["data_loader"]["args"]["batch_size"]
     bare = ("from pathlib import Path; from benchmarks.bare import *; torch.set_num_threads(2)\n"
-            "BareLoop(Path('data'), 64, channels_last=True, fused=True).epoch()" + show)
+            f"BareLoop(Path('data'), {batch_size}, channels_last=True, fused=True).epoch()" + show)
+    peaks: dict[str, list[float]] = {"bare loop": [], "template": []}
     with tempfile.TemporaryDirectory() as folder:
-        ours = ("import torch; torch.set_num_threads(2)\n"
-                "from benchmarks.measures import example_trainer\n"
-                f"example_trainer({folder!r}, epochs=1).train()" + show)
-        peaks = {"bare loop, MB": peak(bare), "template, MB": peak(ours)}
+        command = ["train.py", "-c", "config.json", "trainer.epochs=1",
+                   f"trainer.save_dir={folder}"]
+        ours = (f"import runpy, sys; sys.argv = {command}\n"
+                "runpy.run_path('train.py', run_name='__main__')" + show)
+        for _ in range(rounds):
+            peaks["bare loop"].append(peak(bare))
+            peaks["template"].append(peak(ours))
+    medians = {f"{name}, MB": statistics.median(values) for name, values in peaks.items()}
     growth = subprocess.run([sys.executable, "-m", "benchmarks.growth"], cwd=ROOT, check=True,
                             capture_output=True, text=True).stdout.split()
-    return {**peaks, "difference, MB": peaks["template, MB"] - peaks["bare loop, MB"],
+    return {**medians, "difference, MB": medians["template, MB"] - medians["bare loop, MB"],
             "growth per epoch, KB": float(growth[-1])}
 
 
