@@ -65,10 +65,15 @@ def example_trainer(folder: str, **settings: Any) -> Trainer:
                    config.init_obj("lr_scheduler", None, optimizer))
 
 
+def example_options() -> tuple[int, dict[str, Any]]:
+    """Batch size and optimizer arguments of config.json, for a bare loop that does the same."""
+    config = read_config(ROOT / "config.json")
+    return config["data_loader"]["args"]["batch_size"], config["optimizer"]["args"]
+
+
 def epoch(rounds: int) -> dict[str, Any]:
     """(a) An epoch of config.json with metrics, TensorBoard, bar and checkpoint."""
-    config = read_config(ROOT / "config.json")
-    batch_size, options = config["data_loader"]["args"]["batch_size"], config["optimizer"]["args"]
+    batch_size, options = example_options()
     same = BareLoop(DATA, batch_size, channels_last=True, **options)
     plain = BareLoop(DATA, batch_size, channels_last=False, **options | {"fused": False})
     with tempfile.TemporaryDirectory() as folder:
@@ -149,14 +154,14 @@ def memory(rounds: int) -> dict[str, Any]:
     # not ru_maxrss, which a child has from its parent
     show = ("\nimport re; print(int(re.search('VmHWM: +([0-9]+)',"
             "open('/proc/self/status').read().replace('\\t', ' '))[1]) / 1024)")
-    batch_size = read_config(ROOT / "config.json")["data_loader"]["args"]["batch_size"]
+    batch_size, options = example_options()
     bare = ("from pathlib import Path; from benchmarks.bare import *; torch.set_num_threads(2)\n"
-            f"BareLoop(Path('data'), {batch_size}, channels_last=True, fused=True).epoch()" + show)
+            f"BareLoop(Path('data'), {batch_size}, channels_last=True, **{options}).epoch()" + show)
     peaks: dict[str, list[float]] = {"bare loop": [], "template": []}
     with tempfile.TemporaryDirectory() as folder:
         command = ["train.py", "-c", "config.json", "trainer.epochs=1",
                    f"trainer.save_dir={folder}"]
-        ours = (f"import runpy, sys; sys.argv = {command}\n"
+        ours = (f"import runpy, sys, torch; torch.set_num_threads(2); sys.argv = {command}\n"
                 "runpy.run_path('train.py', run_name='__main__')" + show)
         for _ in range(rounds):
             peaks["bare loop"].append(peak(bare))
