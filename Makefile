@@ -1,11 +1,10 @@
-.PHONY: help train test lint schema bench
+.PHONY: help train test lint schema
 
 help:
-	@echo "make train   train the example"
+	@echo "make train   train what config.json describes"
 	@echo "make test    run all tests"
-	@echo "make lint    check the style"
+	@echo "make lint    check style and types"
 	@echo "make schema  write config.schema.json anew from the settings"
-	@echo "make bench   measure against a bare loop"
 
 train:
 	python train.py -c config.json
@@ -16,9 +15,7 @@ test:
 lint:
 	ruff check .
 	flake8 .
+	mypy
 
 schema:
-	python -m utils.settings > config.schema.json
-
-bench:
-	python -m benchmarks
+	python -m utils.config.settings > config.schema.json

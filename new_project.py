@@ -8,14 +8,29 @@ from utils.errors import ConfigError, clean_exit
 
 TEMPLATE = Path(__file__).resolve().parent
 # of the template itself, not of projects made from it; patterns of names, anywhere in the tree
-LEFT_OUT = (".git*", ".ci", ".venv", "venv", "env", "__pycache__", "*.py[cod]", ".*_cache",
-            ".hypothesis", ".idea", ".vscode", ".DS_Store", "*.egg-info")
-# the same at the top of the tree
-LEFT_OUT_AT_TOP = ("README.md", "LICENSE", "new_project.py", "data", "saved", "benchmarks")
-# tests of what is left out
-LEFT_OUT_TESTS = ("test_new_project.py", "test_readme.py", "test_mnist_files.py", "test_ci.py",
-                  "test_benchmarks.py")
-NEW_GITIGNORE = "# data and runs stay out of the repository\n*\n!.gitignore\n"
+LEFT_OUT = (".git", ".gitignore", ".github", ".ci", ".venv", "venv", "env", "__pycache__",
+            "*.py[cod]", ".*_cache", ".hypothesis", ".idea", ".vscode", ".DS_Store", "*.egg-info")
+# the same at the top of the tree, and of its tests
+LEFT_OUT_AT_TOP = ("README.md", "CONTRIBUTING.md", "LICENSE", "new_project.py", "saved",
+                   "benchmarks", "examples", "docs")
+LEFT_OUT_TESTS = ("framework", "example", "conftest.py")
+README = """# {name}
+
+Started from a PyTorch project template.
+
+```bash
+python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements-dev.txt
+python train.py -c config.json                     # train
+python train.py --resume latest                    # go on with the newest run
+python test.py --resume latest                     # evaluate its best model
+tensorboard --logdir saved/log/                    # look
+python -m pytest                                   # is the project still sound?
+```
+
+What to edit: `data_loader/data_loaders.py` (the data), `model/` (model, losses, metrics),
+`trainer/trainer.py` (one step, one epoch, one validation) and `config.json`. `base/`, `logger/`,
+`utils/` and `parse_config.py` are the framework.
+"""
 
 
 def new_project(target: Path) -> None:
@@ -32,9 +47,10 @@ def new_project(target: Path) -> None:
         raise ConfigError(f"{target}: exists already; choose a new or an empty folder")
     try:
         shutil.copytree(TEMPLATE, target, dirs_exist_ok=True, ignore=_left_out)
-        for name in ("data", "saved"):
-            (target / name).mkdir()
-            (target / name / ".gitignore").write_text(NEW_GITIGNORE, encoding="utf-8")
+        (target / "README.md").write_text(README.format(name=target.name), encoding="utf-8")
+        kept = (TEMPLATE / ".gitignore").read_text(encoding="utf-8").splitlines()
+        (target / ".gitignore").write_text("".join(
+            f"{line}\n" for line in kept if not line.startswith("!")), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written ({error})") from error
 
@@ -42,10 +58,10 @@ def new_project(target: Path) -> None:
 def _left_out(folder: str, names: list[str]) -> set[str]:
     left_out = set(shutil.ignore_patterns(*LEFT_OUT)(folder, names))
     if Path(folder) == TEMPLATE:
-        left_out |= {name for name in names if name in LEFT_OUT_AT_TOP}
+        left_out |= set(LEFT_OUT_AT_TOP)
     if Path(folder) == TEMPLATE / "tests":
-        left_out |= {name for name in names if name in LEFT_OUT_TESTS}
-    return left_out
+        left_out |= set(LEFT_OUT_TESTS)
+    return left_out & set(names)
 
 
 if __name__ == "__main__":

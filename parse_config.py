@@ -2,7 +2,6 @@
 
 import argparse
 import atexit
-import contextlib
 import copy
 import functools
 import logging
@@ -13,22 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from logger import setup_logging
-from utils.command_line import CommandLine, add_options, target_path
-from utils.config_check import (
-    Modules,
-    check_built,
-    check_parts,
-    check_typed,
-    own_keys,
-    refusal,
-    resolve_name,
-)
-from utils.config_tree import differences, set_path
+from logger.logger import LEVELS, set_console_level
+from utils.config.check import check_config, run_settings, trainer_settings
+from utils.config.command_line import CommandLine, add_options, parse_options, target_path
+from utils.config.sections import Modules, check_built, metric_name, refusals_told, resolve_name
+from utils.config.settings import Problems, RunConfig, TrainerConfig
+from utils.config.tree import differences, set_path
 from utils.errors import ConfigError
-from utils.run_folder import RunFolder
-from utils.settings import NEWER_KEYS, RunConfig, TrainerConfig, shown
-
-LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+from utils.runs.folder import RunFolder
 
 
 class ConfigParser:
@@ -45,45 +36,40 @@ class ConfigParser:
         new_run: start a folder of its own although ``resume`` lies in one.
         modules: for each section that is built, the module (or modules) its names are in. With
             them the check is strict: misspelt keys, names and arguments are errors as well.
+        command: what was asked for on the command line.
 
     Attributes:
-        config: the plain nested dict, defaults of ``trainer`` filled in; ``config["key"]`` is live.
-        run, trainer: its typed settings as they were at the start.
+        config: the plain nested dict with all defaults; ``config["key"]`` is live.
         resume: path of the checkpoint, or None.
+        folder: of the run.
         num_batches: take only so many batches of each loader (--debug, --overfit), or None.
 
     Raises:
         ConfigError: a ValueError that lists all problems.
     """
 
+    log_levels = LEVELS
+
     def __init__(self, config: dict[str, Any], resume: str | Path | None = None,
                  modification: dict[Any, Any] | None = None, run_id: str | None = None, *,
                  new_run: bool = False, modules: dict[str, Modules] | None = None,
-                 source: str = "config") -> None:
+                 command: CommandLine | None = None) -> None:
         self.config = copy.deepcopy(config)
         for target, value in (modification or {}).items():
             if value is not None:
                 set_path(self.config, target_path(target), value)
         self.modules = modules or {}
-        excused = self._check(source)
-        trainer = self.config["trainer"]
-        self.run = RunConfig.model_validate(
-            {key: value for key, value in self.config.items() if key not in excused})
-        older = {"save_freq": trainer["save_period"]} if "save_period" in trainer else {}
-        self.trainer = TrainerConfig.model_validate(
-            {key: value for key, value in (trainer | older).items()
-             if f"trainer.{key}" not in excused})
-        logger = self.get_logger("config", self.trainer.verbosity)
-        if self.modules and (own := own_keys(self.config)):
-            logger.debug("keys of your own, passed through: %s", ", ".join(own))
-        for key in TrainerConfig.model_fields:
-            if key != "save_freq" or "save_period" not in trainer:
-                trainer.setdefault(key, getattr(self.trainer, key))
         self.resume = None if resume is None else Path(resume)
+        self._checkpoint = command.checkpoint if command else None
+        self._excused = check_config(
+            self.config, self.modules, problems=command.problems if command else {},
+            source=command.source if command else "config")
+        set_console_level(self.trainer.verbosity)
         self.num_batches: int | None = None
         self.is_dry_run = self.is_debug = self.is_overfit = False
-        self._folder = RunFolder(Path(trainer["save_dir"]), self.run.name, run_id,
-                                 resume=None if new_run else self.resume)
+        if command is not None:
+            self._set_switches(command)
+        self.folder = self._make_run_folder(run_id, new_run, command)
 
     @classmethod
     def from_args(cls, args: argparse.ArgumentParser | argparse.Namespace,
@@ -102,30 +88,25 @@ class ConfigParser:
         Raises:
             ConfigError: or, for a parser, SystemExit with status 2 after its message.
         """
-        if isinstance(args, argparse.Namespace):
-            return cls._from_namespace(args, list(options), modules, best_first)
-        options = list(options)
-        add_options(args, options)
-        namespace = args.parse_intermixed_args()
-        try:
-            return cls._from_namespace(namespace, options, modules, best_first)
-        except ConfigError as error:
-            args.exit(2, f"{args.prog}: error: {error}\n")
-
-    @classmethod
-    def _from_namespace(cls, args: argparse.Namespace, options: list[Any],
-                        modules: dict[str, Modules] | None, best_first: bool) -> "ConfigParser":
         setup_logging()
-        command = CommandLine(args, options)
-        config, before = command.config(best_first=best_first)
-        parser = cls(config, command.resume, run_id=command.given("run_id"),
-                     new_run=bool(command.given("new_run")), modules=modules, source=command.source)
-        parser._set_switches(command)
-        changes = differences(before, config)
-        if changes:
+        options = list(options)
+        parser = args if isinstance(args, argparse.ArgumentParser) else None
+        problems: Problems = {}
+        try:
+            if isinstance(args, argparse.ArgumentParser):
+                add_options(args, options)
+                args, problems = parse_options(args)
+            command = CommandLine(args, options, problems=problems, best_first=best_first)
+            config = cls(command.config, command.resume, run_id=command.given("run_id"),
+                         new_run=bool(command.given("new_run")), modules=modules, command=command)
+        except ConfigError as error:
+            if parser is None:
+                raise
+            parser.exit(2, f"{parser.prog}: error: {error}\n")
+        if changes := differences(command.before, command.config):
             logging.getLogger("config").info("changes to %s:\n%s", command.source,
                                              "\n".join(f"  {line}" for line in changes))
-        return parser
+        return config
 
     def init_obj(self, name: str, module: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Builds ``module.<type>(*args, **config args, **kwargs)`` of the section ``name``.
@@ -140,7 +121,7 @@ class ConfigParser:
         build = self.init_ftn(name, module, *args, **kwargs)
         if name not in self.modules:
             return build()
-        with _refusals_told(name, self[name]):
+        with refusals_told(name, self[name], build.func):
             built = build()
         check_built(built, name)
         return built
@@ -148,44 +129,82 @@ class ConfigParser:
     initialize = init_obj  # older name
 
     def init_ftn(self, name: str, module: Any = None, *args: Any,
-                 **kwargs: Any) -> Callable[..., Any]:
+                 **kwargs: Any) -> "functools.partial[Any]":
         """Like ``init_obj``, but returns the call as a partial function."""
         section = self[name]
         if not isinstance(section, dict) or "type" not in section:
             raise ConfigError(f'{name}: expected {{"type": ..., "args": {{...}}}}, got {section!r}')
-        return _bind(name, section, module or self.modules.get(name), args, kwargs)
+        config_args = dict(section.get("args") or {})
+        repeated = sorted(config_args.keys() & kwargs.keys())
+        if repeated:
+            raise ConfigError(f"{name}.args: {', '.join(repeated)} would overwrite the config's; "
+                              f"change config[{name!r}]['args'] instead")
+        target = self._target(name, section, module)
+        return functools.partial(target, *args, **config_args, **kwargs)
 
     def init_functions(self, name: str, module: Any = None) -> list[Callable[..., Any]]:
         """The losses or metrics that a section names: functions as they are, or with their
         arguments bound; classes as objects. Each has a ``__name__``."""
         section = self[name]
-        module = module or self.modules.get(name)
-        functions = []
-        if section is None:
-            return []
-        for item in section if isinstance(section, list) else [section]:
-            item = {"type": item} if isinstance(item, str) else item
-            target = resolve_name(item["type"], module, f"{name}.type")
-            args = item.get("args") or {}
+        functions: list[Any] = []
+        for item in section if isinstance(section, list) else [section] if section else []:
+            part: dict[str, Any] = {"type": item} if isinstance(item, str) else item
+            target = self._target(name, part, module)
+            args = part.get("args") or {}
+            function = target
             if isinstance(target, type):
-                with _refusals_told(name, item):
+                with refusals_told(name, part, target):
                     function = target(**args)
-            elif args or "name" in item:
+            elif args or "name" in part:
                 function = functools.partial(target, **args)
-            else:
-                function = target
             if function is not target:
-                function.__name__ = item.get("name", item["type"])
+                function.__name__ = metric_name(part)
             functions.append(function)
         return functions
 
     def get_logger(self, name: str, verbosity: int = 2) -> logging.Logger:
-        """A logger that shows warnings (0), each epoch (1), or batches as well (2)."""
-        if verbosity not in LEVELS:
-            raise ValueError(f"verbosity must be one of {list(LEVELS)}, got {verbosity!r}")
+        """A logger of which the console shows warnings (0), each epoch (1), or batches too (2)."""
+        set_console_level(verbosity, name)
         logger = logging.getLogger(name)
-        logger.setLevel(LEVELS[verbosity])
+        logger.setLevel(logging.DEBUG)
         return logger
+
+    @property
+    def run(self) -> RunConfig:
+        """The typed settings at the top of the config, as they are now."""
+        return run_settings(self.config, self._excused)
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """The typed settings of the section ``trainer``, as they are now."""
+        return trainer_settings(self.config, self._excused)
+
+    @property
+    def save_dir(self) -> Path:
+        """Folder of the run's checkpoints; made, with the log folder, on first use."""
+        self.make_folder()
+        return self.folder.save_dir
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder of the run's log, TensorBoard events and history; made on first use."""
+        self.make_folder()
+        return self.folder.log_dir
+
+    def make_folder(self) -> None:
+        """Makes the run's folders, unless they are there, and lets the log go to its file."""
+        if not self.folder.is_made:
+            self.folder.make()
+            if not self.folder.goes_on:
+                self.folder.record(self.config)
+            setup_logging(self.folder.log_dir)
+
+    def take_checkpoint(self, path: str | Path) -> dict[str, Any] | None:
+        """The content of the checkpoint ``resume``, if it was read; it is not kept here."""
+        if self.resume is None or Path(path) != self.resume:
+            return None
+        content, self._checkpoint = self._checkpoint, None
+        return content
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.config.get(key, default)
@@ -212,75 +231,46 @@ class ConfigParser:
     def __iter__(self) -> Iterator[str]:
         return iter(self.config)
 
-    @property
-    def save_dir(self) -> Path:
-        """Folder of the run's checkpoints; made, with the log folder, on first use."""
-        return self._made_folder().save_dir
+    # what classic projects read under these names
+    _config = property(lambda self: self.config)
+    _save_dir = property(lambda self: self.save_dir)
+    _log_dir = property(lambda self: self.log_dir)
 
-    @property
-    def log_dir(self) -> Path:
-        """Folder of the run's log, TensorBoard events and history; made on first use."""
-        return self._made_folder().log_dir
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_checkpoint": None}  # projects keep configs in their checkpoints
 
-    def _made_folder(self) -> RunFolder:
-        if not self._folder.is_made:
-            kept = self._folder.make(self.config)
-            setup_logging(self._folder.log_dir, kept_bytes=kept)
-        return self._folder
+    def _target(self, name: str, section: dict[str, Any], module: Any) -> Callable[..., Any]:
+        try:
+            return resolve_name(section["type"], module or self.modules[name], name)
+        except ConfigError as error:
+            raise ConfigError(f"{name}.type: {error}") from None
 
-    def _check(self, source: str) -> list[str]:
-        """Raises all problems together; returns the paths of those that are only warned about."""
-        logger = logging.getLogger("config")
-        problems = check_typed(self.config, strict=bool(self.modules))
-        # under a project's own train.py a key that is newer than it may be the project's
-        excused = [] if self.modules else [
-            text for text in problems if text.partition(":")[0] in NEWER_KEYS]
-        problems = [text for text in problems if text not in excused]
-        if isinstance(self.config, dict):
-            problems += check_parts(self.config, self.modules)
-        if problems:
-            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-            raise ConfigError("\n  ".join([f"{source}: {count}", *problems]))
-        for text in excused:
-            logger.warning("%s The framework takes its default: %s", text,
-                           NEWER_KEYS[text.partition(":")[0]])
-        return [text.partition(":")[0] for text in excused]
+    def _make_run_folder(self, run_id: str | None, new_run: bool,
+                         command: CommandLine | None) -> RunFolder:
+        root = Path(self.trainer.save_dir)
+        if self.is_debug:
+            temporary = tempfile.mkdtemp(prefix="debug-run-")
+            atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+            return RunFolder(Path(temporary), self.run.name)
+        if command is not None and command.given("resume") == "auto":
+            return RunFolder(root, self.run.name, run_id, resume=self.resume,
+                             restart=command.restart)
+        goes_on = self.resume is not None and run_id is None and not new_run
+        folder = RunFolder(root, self.run.name, run_id, resume=self.resume if goes_on else None)
+        before = command.before.get("trainer") if command else None
+        if folder.goes_on and isinstance(before, dict) and (
+                before.get("save_dir", self.trainer.save_dir) != self.trainer.save_dir):
+            raise ConfigError(f"trainer.save_dir: {self.trainer.save_dir}: a run that goes on "
+                              f"writes to its own folder, {folder.save_dir}; to write elsewhere, "
+                              "add --new-run")
+        return folder
 
     def _set_switches(self, command: CommandLine) -> None:
         self.is_debug = bool(command.given("debug"))
         self.is_dry_run = bool(command.given("dry_run"))
         self.is_overfit = command.given("overfit") is not None
         self.num_batches = 2 if self.is_debug else command.given("overfit")
-        if self.num_batches is not None and self.num_batches < 1:
-            raise ConfigError(f"--overfit: expected a number of batches from 1 on, got "
-                              f"{self.num_batches}")
-        if self.is_debug:
-            folder = tempfile.mkdtemp(prefix="debug-run-")
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            self._folder = RunFolder(Path(folder), self.run.name, None)
-            self.trainer = self.trainer.model_copy(update={"epochs": 1})
-
-
-@contextlib.contextmanager
-def _refusals_told(name: str, section: dict[str, Any]) -> Iterator[None]:
-    """Turns a value that torch or the framework refuses into a mistake in the config."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        text = refusal(error)
-        if text is None or isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{name}.args: {section['type']} refuses "
-                          f"{shown(section.get('args') or {})}: {text}") from error
-
-
-def _bind(name: str, section: dict[str, Any], module: Any, args: tuple[Any, ...],
-          kwargs: dict[str, Any]) -> Callable[..., Any]:
-    """The call that builds ``section``."""
-    config_args = dict(section.get("args") or {})
-    repeated = sorted(config_args.keys() & kwargs.keys())
-    if repeated:
-        raise ConfigError(f"{name}.args: {', '.join(repeated)} would overwrite the config's; "
-                          f"change config[{name!r}]['args'] instead")
-    target = resolve_name(section["type"], module, f"{name}.type")
-    return functools.partial(target, *args, **config_args, **kwargs)
+        if self.is_debug:  # one short epoch, from the weights of a checkpoint if one is given
+            self.config["trainer"].update(epochs=1, len_epoch=None, save_steps=None)
+            if self.resume is not None:
+                self.config["init_from"], self.resume = str(self.resume), None

@@ -1,58 +1,49 @@
 """Evaluates a checkpoint's model on the test set; the config is in the checkpoint."""
 
 import argparse
+import inspect
+import logging
 from pathlib import Path
 from typing import Any
 
 from parse_config import ConfigParser
-from train import MODULES
+from train import MODULES, build
 from utils.errors import clean_exit
+
+# what a loader is given for the test set, where it takes such an argument
+FOR_TEST = {"training": False, "shuffle": False, "validation_split": 0.0, "drop_last": False}
 
 
 def main(config: ConfigParser) -> dict[str, Any]:
     """Prints loss and metrics, writes them beside the checkpoint, and returns them."""
-    import torch
-
-    from base.weights import load_weights
-    from trainer import Trainer
-    from utils.checkpoint_file import read_checkpoint
-    from utils.device import num_samples, prepare_device, to_device
-    from utils.metric_tracker import make_tracker
-    from utils.parallel import place_model
-    from utils.report import table
-    from utils.rng import set_seed
-    from utils.util import replace_json
+    from logger.console import plain_number, table
+    from utils.config.json_file import replace_json
 
     logger = config.get_logger("test")
-    set_seed(config.run.seed)
-    config["data_loader"]["args"].update(training=False, shuffle=False, validation_split=0.0)
-    data_loader = config.init_obj("data_loader")
-
-    checkpoint = read_checkpoint(config.resume)
-    model = config.init_obj("arch")
-    load_weights(model, checkpoint["state_dict"], str(config.resume))
-    device, device_ids = prepare_device(config.run.n_gpu or 0)
-    model = place_model(model, device, device_ids, channels_last=config.trainer.channels_last)
-    model.eval()
-
-    criterion, = config.init_functions("loss")
-    metrics = config.init_functions("metrics") if "metrics" in config else []
-    tracker = make_tracker(metrics, device)
-    num_tested = 0
-    with torch.inference_mode():
-        for batch in data_loader:
-            data, target = Trainer.split_batch(to_device(batch, device))
-            output = model(data)
-            tracker.update_batch(output, target, criterion(output, target), num_samples(target))
-            num_tested += num_samples(target)
-
-    result = {"checkpoint": str(config.resume), "epoch": checkpoint.get("epoch"),
-              "samples": num_tested, **tracker.result()}
+    ask_for_test_set(config)
+    config["lr_scheduler"] = None
+    config["trainer"].update(tensorboard=False, monitor="off")
+    trainer = build(config)
+    values = trainer.evaluate(trainer.data_loader)
+    result = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch,
+              "samples": trainer.num_evaluated,
+              **{name: plain_number(value) for name, value in values.items()}}
     logger.info("%s", table(result))
-    path = Path(config.resume).with_suffix(".test.json")
+    path = Path(str(config.resume)).with_suffix(".test.json")
     replace_json(result, path)
     logger.info("written to %s", path)
     return result
+
+
+def ask_for_test_set(config: ConfigParser) -> None:
+    """Sets the loader's arguments for the whole test set in a fixed order."""
+    args = config["data_loader"].setdefault("args", {})
+    taken = inspect.signature(config.init_ftn("data_loader").func).parameters
+    args.update((key, value) for key, value in FOR_TEST.items() if key in taken or key in args)
+    if "training" not in args:
+        logging.getLogger("test").warning(
+            "%s takes no argument 'training': it is tested on whatever it gives, which may be the "
+            "training data", config["data_loader"]["type"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A loader with a validation split, whose batches follow from (seed, epoch, batch) alone."""
+"""A loader with a validation split, whose batches follow from (seed, epoch, sample) alone."""
 
 import contextlib
 import functools
@@ -11,8 +11,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from base.sampler import EpochSampler, SeededBatchSampler, SeededDataset, as_fetched, has_length
-from utils.device import can_pin_memory
+from base.data.sampler import EpochSampler, SeededBatchSampler, has_length
+from base.data.seeded_dataset import SeededDataset, as_fetched
+from base.data.split import split_indices
+from utils.batches import after_samples
+from utils.devices.device import can_pin_memory
 from utils.rng import mix_seed, seeded
 from utils.signals import end_workers_at_exit, ignore_stop_signals
 
@@ -21,8 +24,8 @@ class BaseDataLoader(DataLoader[Any]):
     """Base class of all data loaders.
 
     The batches, random augmentation included, are the same for any ``num_workers`` (of an iterable
-    data set: the same in each run), after any resume, and whatever else draws random numbers. Each
-    ``iter`` is the next epoch.
+    data set: for the same number), after any resume, and whatever else draws random numbers. Each
+    ``iter`` is the next epoch; several may be under way.
 
     Args:
         dataset: one with a length, or an iterable one (no split, no shuffling, no jumps).
@@ -44,7 +47,7 @@ class BaseDataLoader(DataLoader[Any]):
             workers (off for an iterable data set), ``pin_memory`` where there is CUDA.
 
     Attributes:
-        n_samples: of training, without those of validation.
+        n_samples: of training, without those of validation; None where there is no length.
         valid_sampler: of the validation samples, or None.
 
     Raises:
@@ -67,84 +70,87 @@ class BaseDataLoader(DataLoader[Any]):
         self.seed = seed
         self.valid_dataset = dataset if valid_dataset is None else valid_dataset
         self.valid_batch_size = valid_batch_size or batch_size
-        self.valid_sampler: EpochSampler | None = None
-        is_stream = isinstance(dataset, IterableDataset)
+        self.valid_sampler: Any = None
+        self.is_stream = isinstance(dataset, IterableDataset)
+        self._idle: list[DataLoader[Any]] = []
         # kept workers would go on with the random streams of the epoch before
-        options.setdefault("persistent_workers", num_workers > 0 and not is_stream)
+        options.setdefault("persistent_workers", num_workers > 0 and not self.is_stream)
         options.setdefault("pin_memory", can_pin_memory())
         common = {"num_workers": num_workers, "worker_init_fn": functools.partial(
             _init_worker, worker_init_fn), **options}
-        # a generator of its own: without one every iter() draws from the training's random stream
-        own = torch.Generator() if generator is None else generator
 
-        if is_stream:
+        if self.is_stream:
             self._refuse_for_streams(sampler, indices, stratify)
-            fetching: dict[str, Any] = {
-                "dataset": dataset, "batch_size": batch_size, "drop_last": drop_last,
-                "collate_fn": collate_fn}
+            self.n_samples = len(dataset) if has_length(dataset) else None
         else:
-            sampler = self._sampler(dataset, sampler, indices, split_seed, stratify)
-            fetching = {
-                "dataset": SeededDataset(dataset, collate_fn), "collate_fn": as_fetched,
-                "batch_sampler": SeededBatchSampler(
-                    sampler, batch_size, drop_last=drop_last, seed=seed)}
-        counted = dataset if is_stream else sampler
-        self.n_samples = len(counted) if has_length(counted) else None
+            self._choice = (indices, split_seed, stratify)
+            sampler = self._sampler(dataset, sampler)
+            self._fetching = SeededDataset(dataset, collate_fn)
         self.init_kwargs = {
             "dataset": dataset, "batch_size": batch_size, "collate_fn": collate_fn,
             "shuffle": shuffle and self.valid_sampler is None, **common}
+        # a generator of its own: without one every iter() draws from the training's random stream
         super().__init__(dataset, batch_size, sampler=sampler, collate_fn=collate_fn,
-                         drop_last=drop_last, generator=own, **common)
-        self._batches: DataLoader[Any] = DataLoader(generator=own, **fetching, **common)
+                         drop_last=drop_last, generator=generator or torch.Generator(), **common)
+        self._common = common
         if num_workers:
             end_workers_at_exit()
         self.place(0)
 
-    def place(self, epoch: int, skip_batches: int = 0) -> None:
+    def place(self, epoch: int, skip_samples: int = 0) -> None:
         """Says where the next ``iter`` starts.
 
         Args:
             epoch: pass over the data, from 0.
-            skip_batches: batches of it to leave out; none of their samples are read, except from
-                an iterable data set, which has to be read up to there.
+            skip_samples: samples of it to leave out, at the end of a batch. They are not read,
+                except from an iterable data set, which has to be read up to there.
         """
-        self._position = (epoch, skip_batches)
+        self._position = (epoch, skip_samples)
 
-    def __iter__(self) -> Iterator[Any]:
-        epoch, skip_batches = self._position
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        epoch, skip_samples = self._position
         self.place(epoch + 1)
-        self._batches.generator.manual_seed(mix_seed(self.seed, epoch))
-        if isinstance(self._batches.batch_sampler, SeededBatchSampler):
-            batch_sampler = self._batches.batch_sampler
-            batch_sampler.epoch, batch_sampler.skip_batches = epoch, skip_batches
-            if self.num_workers or self.pin_memory:
-                return iter(self._batches)
-            # what torch's iterator does as well, without the 30 us that its profiling costs
-            return map(self._batches.dataset.__getitems__, iter(batch_sampler))
-        return itertools.islice(self._stream(epoch), skip_batches, None)
+        if self.is_stream:
+            return after_samples(self._stream(epoch), skip_samples)
+        return self._read(epoch, skip_samples)
+
+    def num_batches(self, skip_samples: int = 0) -> int | None:
+        """How many a pass has after so many samples of it; None where that is not known."""
+        if self.is_stream or not has_length(self.sampler):
+            return None
+        return self._batch_sampler().num_batches(skip_samples)
+
+    def size_of_batch(self, first_sample: int) -> int | None:
+        """Samples of the batch that begins with a sample of a pass; None of an iterable data set,
+        where only the batch itself tells."""
+        if self.is_stream or self.batch_size is None or not has_length(self.sampler):
+            return None if self.is_stream else self.batch_size
+        return min(self.batch_size, len(self.sampler) - first_sample)  # type: ignore[arg-type]
 
     def split_validation(self) -> "BaseDataLoader | None":
         """The loader of the validation samples, in a fixed order; None without a split."""
         if self.valid_sampler is None:
             return None
+        kept = self.valid_sampler
+        chosen = {"indices": kept.indices} if isinstance(kept, EpochSampler) else {"sampler": kept}
         return BaseDataLoader(**self.init_kwargs | {
-            "dataset": self.valid_dataset, "batch_size": self.valid_batch_size,
-            "seed": mix_seed(self.seed, -1), "indices": self.valid_sampler.indices.tolist()})
+            "dataset": self.valid_dataset, "batch_size": self.valid_batch_size, "shuffle": False,
+            "seed": mix_seed(self.seed, -1), **chosen})
 
-    def batch_indices(self, epoch: int, batch: int) -> list[int] | None:
-        """The data set's indices of a batch of a pass (both from 0), where they are known."""
-        if not isinstance(self.sampler, EpochSampler) or self.batch_size is None:
+    def samples_at(self, epoch: int, first: int, count: int) -> list[int] | None:
+        """The data set's indices of samples of a pass (from 0), where they are known."""
+        if not isinstance(self.sampler, EpochSampler):
             return None
-        order = self.sampler.order(epoch)
-        return order[batch * self.batch_size:(batch + 1) * self.batch_size].tolist()
+        return self.sampler.order(epoch)[first:first + count].tolist()
 
-    def _sampler(self, dataset: Any, sampler: Any, indices: Sequence[int] | None, split_seed: int,
-                 stratify: Sequence[Any] | None) -> Any:
+    def _sampler(self, dataset: Any, sampler: Any) -> Any:
         """The sampler that was given, or one of the training samples; sets ``valid_sampler``."""
+        indices, _, stratify = self._choice
         if sampler is not None:
             if self.shuffle or self.validation_split or indices is not None:
                 raise ValueError("a sampler decides on samples and order by itself: give it "
                                  "without shuffle, validation_split and indices")
+            self.n_samples = len(sampler) if has_length(sampler) else None
             return sampler
         if not has_length(dataset):
             raise ValueError(f"{type(dataset).__name__} has no length: define __len__, give a "
@@ -152,58 +158,77 @@ class BaseDataLoader(DataLoader[Any]):
         if stratify is not None and len(stratify) != len(dataset):
             raise ValueError(f"stratify needs a class for each of the {len(dataset)} samples, got "
                              f"{len(stratify)}")
-        return self._split(len(dataset), indices, split_seed, stratify)
-
-    def _split(self, num_samples: int, indices: Sequence[int] | None, split_seed: int,
-               stratify: Sequence[Any] | None) -> EpochSampler:
-        """Sets ``valid_sampler``; returns the sampler of the rest."""
-        mine = np.arange(num_samples) if indices is None else np.asarray(indices)
-        split = self.validation_split
-        if isinstance(split, bool) or split < 0:
-            raise ValueError("validation_split must be a ratio or a number of samples, got "
-                             f"{split}")
-        num_valid = split if isinstance(split, int) else int(len(mine) * split)
-        if split and not 0 < num_valid < len(mine):
-            raise ValueError(f"validation_split={split} of {len(mine)} samples gives {num_valid} "
-                             "for validation; both parts need at least one sample")
-        if not num_valid:
+        mine = np.arange(len(dataset)) if indices is None else np.asarray(indices)
+        self.n_samples = len(mine)
+        train, self.valid_sampler = self._split_sampler(self.validation_split)
+        if train is None:
             return EpochSampler(mine, shuffle=self.shuffle, seed=self.seed)
-        # the classic order of samples, so that old and new runs validate on the same ones
-        shuffled = np.random.RandomState(split_seed).permutation(mine)
-        if stratify is not None:
-            shuffled = _spread_classes(shuffled, np.asarray(stratify))
-        self.valid_sampler = EpochSampler(shuffled[:num_valid], shuffle=False, seed=self.seed)
-        return EpochSampler(np.sort(shuffled[num_valid:]), shuffle=self.shuffle, seed=self.seed)
+        self.n_samples = len(train)
+        return train
+
+    def _split_sampler(self, split: float) -> tuple[Any, Any]:
+        """Samplers of training and of validation; (None, None) without a split. Override it for a
+        split of your own: ``n_samples`` is how many there are."""
+        indices, seed, stratify = self._choice
+        mine = np.arange(self.n_samples or 0) if indices is None else np.asarray(indices)
+        train, valid = split_indices(mine, split, seed=seed, stratify=stratify)
+        if not len(valid):
+            return None, None
+        return (EpochSampler(train, shuffle=self.shuffle, seed=self.seed),
+                EpochSampler(valid, shuffle=False, seed=self.seed))
 
     def _refuse_for_streams(self, *given: Any) -> None:
         if self.validation_split or self.shuffle or any(item is not None for item in given):
             raise ValueError("an iterable data set cannot be split, shuffled or sampled here: "
                              "let it do that, and give validation a loader of its own")
 
+    def _batch_sampler(self) -> SeededBatchSampler:
+        assert self.batch_size is not None
+        return SeededBatchSampler(self.sampler, self.batch_size, drop_last=self.drop_last,
+                                  seed=self.seed)
+
+    @contextlib.contextmanager
+    def _loader(self, epoch: int) -> Iterator[DataLoader[Any]]:
+        """A loader of torch's that no other iterator uses: kept workers serve one at a time."""
+        generator = torch.Generator()
+        if self._idle:
+            loader = self._idle.pop()
+        elif self.is_stream:
+            loader = DataLoader(self.dataset, self.batch_size, drop_last=self.drop_last,
+                                collate_fn=self.collate_fn, generator=generator, **self._common)
+        else:
+            loader = DataLoader(self._fetching, batch_sampler=self._batch_sampler(),
+                                collate_fn=as_fetched, generator=generator, **self._common)
+        loader.generator.manual_seed(mix_seed(self.seed, epoch))
+        try:
+            yield loader
+        finally:
+            self._idle.append(loader)
+
+    def _read(self, epoch: int, skip_samples: int) -> Iterator[Any]:
+        with self._loader(epoch) as loader:
+            batch_sampler: Any = loader.batch_sampler
+            batch_sampler.epoch, batch_sampler.skip_samples = epoch, skip_samples
+            if self.num_workers or self.pin_memory:
+                yield from loader
+            else:  # what torch's iterator does as well, without the 30 us that its profiling costs
+                yield from map(self._fetching.__getitems__, batch_sampler)
+
     def _stream(self, epoch: int) -> Iterator[Any]:
         # workers have generators of their own, seeded by the loader's
         start_from = contextlib.nullcontext if self.num_workers else seeded
-        with start_from(mix_seed(self.seed, epoch)):
-            batches = iter(self._batches)
-        for batch in itertools.count():
-            with start_from(mix_seed(self.seed, epoch, batch)):
-                item = next(batches, self)
-            if item is self:
-                return
-            yield item
+        with self._loader(epoch) as loader:
+            with start_from(mix_seed(self.seed, epoch)):
+                batches = iter(loader)
+            for number in itertools.count():
+                with start_from(mix_seed(self.seed, epoch, number)):
+                    batch = next(batches, self)
+                if batch is self:
+                    return
+                yield batch
 
 
 def _init_worker(user_init: Callable[[int], None] | None, worker_id: int) -> None:
     ignore_stop_signals()
     if user_init is not None:
         user_init(worker_id)
-
-
-def _spread_classes(indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Reorders so that every beginning has each class in about its share of the whole."""
-    own = classes[indices]
-    place = np.empty(len(own))
-    for label in np.unique(own):
-        members = np.flatnonzero(own == label)
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return indices[np.argsort(place, kind="stable")]

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 
 class BaseModel(nn.Module):
@@ -23,8 +24,9 @@ class BaseModel(nn.Module):
         """Computes the output of a batch."""
 
     def num_trainable_parameters(self) -> int:
-        """How many numbers training changes."""
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        """How many numbers training changes, without those of layers that wait for a batch."""
+        return sum(parameter.numel() for parameter in self.parameters()
+                   if parameter.requires_grad and not is_lazy(parameter))
 
     def __str__(self) -> str:
         return f"{super().__str__()}\nTrainable parameters: {self.num_trainable_parameters()}"

@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from typing import Any
 
-from base.stateful import collect, restore
+from base.checkpoint.state import collect, restore
 
-HOOKS = ("on_train_start", "on_epoch_start", "on_step_end", "on_epoch_end", "on_train_end")
+HOOKS = ("on_train_start", "on_epoch_start", "on_step_end", "on_valid_batch_end", "on_epoch_end",
+         "on_train_end")
 
 
 class Callback:
     """Override any hook; each gets the trainer. One with state defines the two last methods too."""
+
+    adds_to_log = True  # whether on_epoch_end may put values into the log
 
     def on_train_start(self, trainer: Any) -> None:
         """Everything is built and, on a resume, restored."""
@@ -18,7 +21,10 @@ class Callback:
         """Before the first batch of ``epoch`` (from 1), or where a resumed run goes on in it."""
 
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
-        """After the optimizer's step; must not wait for the device at every batch."""
+        """After a training batch; must not wait for the device at every batch."""
+
+    def on_valid_batch_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        """After a batch of the validation data."""
 
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
         """After validation; what is put into ``log`` is printed, stored and monitored."""
@@ -47,6 +53,11 @@ class CallbackList:
         for hook in HOOKS:
             if getattr(type(callback), hook) is not getattr(Callback, hook):
                 self._hooks[hook].append(getattr(callback, hook))
+
+    @property
+    def may_add(self) -> bool:
+        """Whether one of them may put values into an epoch's log."""
+        return any(hook.__self__.adds_to_log for hook in self._hooks["on_epoch_end"])
 
     def call(self, hook: str, trainer: Any, *args: Any) -> None:
         for function in self._hooks[hook]:

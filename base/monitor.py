@@ -1,8 +1,11 @@
-"""The best epoch so far, and when to stop waiting for a better one."""
+"""The best epoch so far, and when to stop waiting for a better one (early stopping)."""
 
 import logging
 import math
 from typing import Any
+
+from utils.config.misspellings import misspelling_of
+from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +20,7 @@ class Monitor:
 
     Attributes:
         mode: "min", "max" or "off". metric: the name in the log, or None.
-        best: best value so far, an infinity before the first.
+        best: best value so far, an infinity before the first. best_epoch: its epoch, 0 before.
         epochs_without_improvement: since the best one.
     """
 
@@ -32,25 +35,27 @@ class Monitor:
             self.mode, self.metric = "off", None
         self.patience = patience
         self.min_delta = min_delta
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forgets the best value: the next one is the best."""
         self.best = {"min": math.inf, "max": -math.inf, "off": 0.0}[self.mode]
+        self.best_epoch = 0
         self.epochs_without_improvement = 0
-        self._is_warned = False
+
+    @property
+    def has_best(self) -> bool:
+        return self.mode != "off" and math.isfinite(self.best)
 
     def update(self, log: dict[str, Any]) -> bool:
         """Takes an epoch's log; whether it is the best so far. NaN is never an improvement."""
-        if self.mode == "off":
-            return False
-        if self.metric not in log:
-            if not self._is_warned:
-                logger.warning("monitor watches %r, but the epoch log has %s: neither a best model "
-                               "nor early stopping without it", self.metric, sorted(log))
-            self._is_warned = True
+        if self.mode == "off" or self.metric not in log:
             return False
         value = float(log[self.metric])
         gain = self.best - value if self.mode == "min" else value - self.best
         is_best = gain > self.min_delta
         if is_best:
-            self.best = value
+            self.best, self.best_epoch = value, log["epoch"]
         self.epochs_without_improvement = 0 if is_best else self.epochs_without_improvement + 1
         return is_best
 
@@ -61,6 +66,7 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         return {"mode": self.mode, "metric": self.metric, "best": float(self.best),
+                "best_epoch": self.best_epoch,
                 "epochs_without_improvement": self.epochs_without_improvement}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -69,5 +75,27 @@ class Monitor:
             logger.warning("the monitor was %s %s and is %s %s now: the best value starts anew",
                            state["mode"], state["metric"] or "", self.mode, self.metric or "")
             return
-        self.best = state["best"]
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.epochs_without_improvement = state["epochs_without_improvement"]
+
+
+def check_name(name: str, train_names: list[str], valid_names: list[str] | None, *,
+               may_add: bool) -> None:
+    """Refuses a monitored value that will not be in the log, as far as that is known at the start.
+
+    Args:
+        train_names: that the log will have of the training; the code may add more.
+        valid_names: of the validation, with their ``val_``; None if it was not tried.
+        may_add: whether a callback may add values.
+
+    Raises:
+        ConfigError: there will be no such value; lists those that will be.
+    """
+    if name in train_names or name in (valid_names or ()):
+        return
+    is_settled = name.startswith("val_") and valid_names is not None and not may_add
+    known = [*train_names, *(valid_names or ())]
+    near = misspelling_of(name, known)
+    if is_settled or near is not None:
+        raise ConfigError(f"trainer.monitor watches {name!r}, but the epoch's log will have "
+                          f"{', '.join(known)}" + (f"; did you mean {near!r}?" if near else ""))

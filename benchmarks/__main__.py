@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 
-from benchmarks import measures
-from utils.util import write_json
+from benchmarks import data, measures
+from utils.config.json_file import write_json
 
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "epoch": measures.epoch,
     "step": measures.step,
+    "images": data.images,
+    "tokens": data.tokens,
     "start": measures.start,
     "memory": measures.memory,
-    "loader": measures.loader,
+    "loader": data.loader,
     "save": measures.save,
     "accuracy": measures.accuracy,
 }

@@ -1,15 +1,18 @@
-"""The bare loop: what PyTorch itself costs for the example, and nothing else."""
+"""Bare loops: what PyTorch itself costs, and nothing else; and a trainer to hold against them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from data_loader.data_loaders import normalise, read_mnist
 from model.loss import nll_loss
 from model.model import MnistModel
+from parse_config import ConfigParser
+from trainer import Trainer
 from utils.rng import set_seed
 
 NUM_VALID = 6000
@@ -59,12 +62,95 @@ class BareLoop:
                 nll_loss(self.model(data), target)
 
 
-def tiny_steps(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[None]:
-    """One tiny linear layer, batches ready in memory."""
+def tiny_steps(batches: list[tuple[torch.Tensor, torch.Tensor]],
+               metrics: list[Any]) -> Iterator[None]:
+    """One tiny linear layer, batches ready in memory, loss and metrics summed at each step."""
     model = nn.Linear(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    totals = [torch.zeros((), dtype=torch.float64) for _ in ["loss", *metrics]]
     for data, target in batches:
-        optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(model(data), target).backward()
+        optimizer.zero_grad()
+        output = model(data)
+        loss = nn.functional.cross_entropy(output, target)
+        loss.backward()
         optimizer.step()
+        with torch.no_grad():
+            totals[0].add_(loss, alpha=len(target))
+            for total, metric in zip(totals[1:], metrics, strict=True):
+                total.add_(metric(output, target), alpha=len(target))
         yield
+
+
+class FolderLoop:
+    """A small convolutional network on image files that torch's DataLoader reads one by one."""
+
+    def __init__(self, dataset: Any, batch_size: int, num_workers: int) -> None:
+        set_seed(123)
+        self.loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=num_workers,
+                                 persistent_workers=True)
+        self.model = small_network()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
+
+    def epoch(self) -> None:
+        self.model.train()
+        total = torch.zeros((), dtype=torch.float64)
+        for data, target in self.loader:
+            self.optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(self.model(data), target)
+            loss.backward()
+            self.optimizer.step()
+            total.add_(loss.detach(), alpha=len(target))
+
+
+def small_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2),
+                         nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+class TokenLoop:
+    """A small Transformer that predicts the next token of blocks out of one array."""
+
+    def __init__(self, blocks: torch.Tensor, batch_size: int) -> None:
+        set_seed(123)
+        self.blocks, self.batch_size = blocks, batch_size
+        self.model = TokenModel()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+
+    def steps(self) -> Iterator[None]:
+        self.model.train()
+        total = torch.zeros((), dtype=torch.float64)
+        for indices in torch.randperm(len(self.blocks)).split(self.batch_size):
+            tokens = self.blocks.index_select(0, indices).long()
+            self.optimizer.zero_grad()
+            loss = next_token_loss(self.model(tokens), tokens)
+            loss.backward()
+            self.optimizer.step()
+            total.add_(loss.detach(), alpha=len(indices))
+            yield
+
+
+class TokenModel(nn.Module):
+    def __init__(self, vocabulary: int = 96, width: int = 64, length: int = 64) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, batch_first=True, dropout=0.0)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(width, vocabulary)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(length))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(batch, length) tokens to (batch, length, vocabulary) logits."""
+        return self.head(self.layers(self.embedding(tokens), mask=self.mask, is_causal=True))
+
+
+def next_token_loss(output: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(output[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def plain_trainer(folder: str, model: nn.Module, loss: Any, optimizer: Any, loader: Any,
+                  metrics: Sequence[Any] = (), kind: Any = Trainer, **settings: Any) -> Trainer:
+    """A trainer of anything, without validation, that saves nothing."""
+    config = ConfigParser({"name": "plain", "n_gpu": 0, "trainer": {
+        "epochs": 10000, "save_freq": 10000, "save_dir": folder, "log_histograms": False,
+        "log_images": False, **settings}})
+    return kind(model, loss, list(metrics), optimizer, config, torch.device("cpu"), loader)

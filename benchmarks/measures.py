@@ -1,6 +1,6 @@
 """What is measured; each function takes a number of rounds and returns named numbers."""
 
-import gzip
+import functools
 import re
 import statistics
 import subprocess
@@ -14,20 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from base.checkpointer import Checkpointer
-from benchmarks.bare import BareLoop, tiny_steps
-from benchmarks.timing import in_turns, noise, rounds_of, seconds
+from base.checkpoint.saver import Saver
+from benchmarks.bare import BareLoop, plain_trainer, tiny_steps
+from benchmarks.timing import extremes, in_turns, noise, ratios_of, rounds_of, seconds
 from data_loader.data_loaders import MnistDataLoader
 from model.metric import accuracy as accuracy_metric
 from model.metric import top_k_acc
 from model.model import MnistModel
 from parse_config import ConfigParser
+from train import MODULES, build
 from trainer import Trainer
-from utils.checkpoint_file import read_checkpoint
-from utils.config_tree import read_config
-from utils.lean_optimizers import spare_compiler
-from utils.parallel import place_model
-from utils.rng import set_seed
+from utils.config.tree import read_config
+from utils.runs.checkpoint_file import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -42,27 +40,13 @@ BARE_STEP = ("import torch; model = torch.nn.Linear(2, 2)\n"
              "torch.optim.Adam(model.parameters()).step()")
 
 
-def example_trainer(folder: str, **settings: Any) -> Trainer:
-    """The trainer of config.json, built as train.py builds it."""
-    settings = {"save_dir": folder, "epochs": 10000, "early_stop": 0, "verbosity": 2, **settings}
+def example_trainer(folder: str) -> Trainer:
+    """The trainer of config.json, as train.py builds it."""
     given = read_config(ROOT / "config.json")
-    given["trainer"].update(settings)
+    given["trainer"].update(save_dir=folder, epochs=10000, early_stop=0)
     given["data_loader"]["args"]["data_dir"] = str(DATA)
     given["n_gpu"] = 0
-    config = ConfigParser(given)
-    config.modules = {"arch": "model.model", "data_loader": "data_loader.data_loaders",
-                      "loss": "model.loss", "metrics": "model.metric",
-                      "optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
-    spare_compiler()
-    set_seed(config.run.seed)
-    loader = config.init_obj("data_loader")
-    device = torch.device("cpu")
-    model = place_model(config.init_obj("arch"), device, [],
-                        channels_last=config.trainer.channels_last)
-    optimizer = config.init_obj("optimizer", None, model.parameters())
-    return Trainer(model, config.init_functions("loss")[0], config.init_functions("metrics"),
-                   optimizer, config, device, loader, loader.split_validation(),
-                   config.init_obj("lr_scheduler", None, optimizer))
+    return build(ConfigParser(given, modules=MODULES))
 
 
 def example_options() -> tuple[int, dict[str, Any]]:
@@ -74,19 +58,23 @@ def example_options() -> tuple[int, dict[str, Any]]:
 def epoch(rounds: int) -> dict[str, Any]:
     """(a) An epoch of config.json with metrics, TensorBoard, bar and checkpoint."""
     batch_size, options = example_options()
-    same = BareLoop(DATA, batch_size, channels_last=True, **options)
-    plain = BareLoop(DATA, batch_size, channels_last=False, **options | {"fused": False})
+    loops = {"bare": BareLoop(DATA, batch_size, channels_last=True, **options),
+             "contiguous": BareLoop(DATA, batch_size, channels_last=False,
+                                    **options | {"fused": False}),
+             "classic": BareLoop(DATA, CLASSIC_BATCH_SIZE, channels_last=False, lr=CLASSIC_LR,
+                                 amsgrad=True)}
     with tempfile.TemporaryDirectory() as folder:
         times = in_turns(rounds, example_trainer(folder), 20,
-                         {"bare": same.steps, "contiguous": plain.steps})
-    ratios = {name: [ours / bare for ours, bare in zip(times["template"], times[name], strict=True)]
-              for name in ("bare", "contiguous")}
+                         {name: loop.steps for name, loop in loops.items()})
+    ratios = {name: ratios_of(times["template"], times[name]) for name in loops}
     return {"bare loop, s": statistics.median(times["bare"]),
-            "plain contiguous bare loop, s": statistics.median(times["contiguous"]),
+            "contiguous bare loop, s": statistics.median(times["contiguous"]),
+            "contiguous bare loop of the classic recipe, s": statistics.median(times["classic"]),
             "template, everything on, s": statistics.median(times["template"]),
             "ratio to bare": statistics.median(ratios["bare"]),
-            "its lowest and highest round": [round(end(ratios["bare"]), 3) for end in (min, max)],
-            "ratio to plain contiguous bare": statistics.median(ratios["contiguous"]),
+            "its lowest and highest round": extremes(ratios["bare"]),
+            "ratio to contiguous": statistics.median(ratios["contiguous"]),
+            "ratio to the classic recipe's": statistics.median(ratios["classic"]),
             "noise of the bare loop": noise(times["bare"])}
 
 
@@ -97,26 +85,24 @@ def step(rounds: int) -> dict[str, Any]:
                 torch.randint(0, 8, (16,), generator=generator)) for _ in range(STEPS)]
 
     def over_bare(metrics: list[Any], **settings: Any) -> tuple[list[float], list[float]]:
+        model = nn.Linear(8, 8)
         with tempfile.TemporaryDirectory() as folder:
-            config = ConfigParser({"name": "step", "n_gpu": 0, "trainer": {
-                "epochs": 10000, "save_freq": 10000, "save_dir": folder, "log_histograms": False,
-                "log_images": False, **settings}})
-            model = nn.Linear(8, 8)
-            trainer = Trainer(model, nn.functional.cross_entropy, metrics,
-                              torch.optim.SGD(model.parameters(), lr=0.01), config,
-                              torch.device("cpu"), batches)
+            trainer = plain_trainer(folder, model, nn.functional.cross_entropy, torch.optim.SGD(
+                model.parameters(), lr=0.01), batches, metrics, **settings)
             # short epochs: twice the rounds cost seconds only
-            times = in_turns(2 * rounds, trainer, 100, {"bare": lambda: tiny_steps(batches)})
+            times = in_turns(2 * rounds, trainer, 100,
+                             {"bare": lambda: tiny_steps(batches, metrics)})
         bare = [taken / STEPS * 1e6 for taken in times["bare"]]
         return [ours / STEPS * 1e6 - own for ours, own in zip(
             times["template"], bare, strict=True)], bare
 
     full, bare = over_bare([accuracy_metric, top_k_acc])
-    plain, _ = over_bare([], tensorboard=False)
-    return {"bare step, us": statistics.median(bare),
-            "over it with two metrics and logging, us": statistics.median(full),
+    plain, bare_plain = over_bare([], tensorboard=False)
+    return {"bare step with two metrics, us": statistics.median(bare),
+            "over it with logging, us": statistics.median(full),
             "its lowest and highest round": [round(end(full), 1) for end in (min, max)],
-            "over it with metrics off, us": statistics.median(plain),
+            "bare step without metrics, us": statistics.median(bare_plain),
+            "over that with metrics off, us": statistics.median(plain),
             "off, lowest and highest round": [round(end(plain), 1) for end in (min, max)],
             "noise of the bare loop": noise(bare)}
 
@@ -129,8 +115,8 @@ def start(rounds: int) -> dict[str, Any]:
         "help": ["train.py", "--help"],
         "first step": ["-m", "benchmarks.first_step"],
     }
-    times = rounds_of(rounds, {name: (lambda arguments=arguments: subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True))
+    times = rounds_of(rounds, {name: functools.partial(
+        subprocess.run, [sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
         for name, arguments in commands.items()})
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     reading = seconds(lambda: MnistDataLoader(str(DATA), 64))
@@ -173,46 +159,13 @@ def memory(rounds: int) -> dict[str, Any]:
             "growth per epoch, KB": float(growth[-1])}
 
 
-def loader(rounds: int) -> dict[str, Any]:
-    """(e) Samples per second of loaders alone."""
-    from torch.utils.data import DataLoader
-    from torchvision import transforms
-    from torchvision.datasets import MNIST
-
-    def drain(batches: Any) -> None:
-        for _ in batches:
-            pass
-
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "MNIST" / "raw"
-        raw.mkdir(parents=True)
-        for file in (DATA / "MNIST" / "raw").glob("*.gz"):
-            (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
-        usual = MNIST(folder, transform=transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]))
-    part = torch.utils.data.Subset(usual, range(12000))
-    in_memory = MnistDataLoader(str(DATA), 128)
-    times = rounds_of(rounds, {
-        "in memory": lambda: drain(in_memory),
-        "0 workers": lambda: drain(DataLoader(part, 128, shuffle=True)),
-        "2 workers": lambda: drain(DataLoader(part, 128, shuffle=True, num_workers=2))})
-    rates = {name: statistics.median(
-        (60000 if name == "in memory" else len(part)) / taken for taken in values)
-        for name, values in times.items()}
-    return {"in memory, samples/s": rates["in memory"],
-            "torchvision 0 workers, samples/s": rates["0 workers"],
-            "torchvision 2 workers, samples/s": rates["2 workers"],
-            "ratio to torchvision": rates["in memory"] / max(
-                rates["0 workers"], rates["2 workers"]),
-            "noise": noise(times["in memory"])}
-
-
 def save(rounds: int) -> dict[str, Any]:
     """(f) Seconds for which saving 100 million parameters (400 MB) stops training."""
     state = {"state_dict": {str(i): torch.randn(10_000_000) for i in range(10)}}
     with tempfile.TemporaryDirectory() as folder:
-        waiting = Checkpointer(Path(folder))
-        background = Checkpointer(Path(folder), async_save=True)
+        waiting = Saver(lambda: Path(folder))
+        background = Saver(lambda: Path(folder), async_save=True)
+        finite = [("state_dict", key) for key in state["state_dict"]]
         buffers = {key: torch.empty_like(value) for key, value in state["state_dict"].items()}
 
         def copy() -> None:
@@ -220,14 +173,14 @@ def save(rounds: int) -> dict[str, Any]:
                 buffers[key].copy_(value)
 
         def behind() -> float:
-            taken = seconds(lambda: background.save(state, ["latest.pth"]))
+            taken = seconds(lambda: background.save_latest(state, finite))
             background.wait()
             return taken
 
         times: dict[str, list[float]] = {"copy": [], "waiting": [], "background": []}
         for index in range(rounds + 1):
             taken = {"copy": seconds(copy), "background": behind(),
-                     "waiting": seconds(lambda: waiting.save(state, ["latest.pth"]))}
+                     "waiting": seconds(lambda: waiting.save_latest(state, finite))}
             for name, value in taken.items():
                 times[name] += [value] if index else []
     medians = {name: statistics.median(values) for name, values in times.items()}

@@ -1,5 +1,6 @@
 """Clocks: repeated rounds, and loops that take turns."""
 
+import functools
 import io
 import itertools
 import logging
@@ -80,12 +81,20 @@ def in_turns(count: int, trainer: Trainer, slice_steps: int,
             handler.setStream(io.StringIO())
     stderr, sys.stderr = sys.stderr, Terminal()
     try:
-        rounds = [turns.time_epoch(lambda number=number: trainer._run_epoch(number))
+        rounds = [turns.time_epoch(functools.partial(trainer._run_epoch, number))
                   for number in range(1, count + 2)][1:]
     finally:
         sys.stderr = stderr
         trainer.writer.close()
     return {name: [taken[name] for taken in rounds] for name in rounds[0]}
+
+
+def ratios_of(ours: list[float], theirs: list[float]) -> list[float]:
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
+def extremes(values: list[float]) -> list[float]:
+    return [round(min(values), 3), round(max(values), 3)]
 
 
 def noise(times: list[float]) -> float:

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from base import BaseDataLoader
-from base.in_memory_dataset import InMemoryDataset
-from base.sampler import as_fetched
+from base import BaseDataLoader, InMemoryDataset
 from utils.errors import RunError
 
 MEAN, STD = 0.1307, 0.3081  # of the training images, in [0, 1]
@@ -32,7 +30,7 @@ class MnistDataLoader(BaseDataLoader):
         images, labels = read_mnist(Path(data_dir), "train" if training else "t10k")
         dataset = InMemoryDataset(images, labels, transform=normalise, is_random=False)
         super().__init__(dataset, batch_size, shuffle, validation_split, num_workers,
-                         collate_fn=as_fetched, valid_batch_size=valid_batch_size, **options)
+                         valid_batch_size=valid_batch_size, **options)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -49,8 +47,7 @@ def read_mnist(data_dir: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
     raw = data_dir / "MNIST" / "raw"
     if not all(_file(raw, part, kind) for kind in ("images-idx3", "labels-idx1")):
         _download(data_dir)
-    images = _read_idx(_file(raw, part, "images-idx3"), 3)
-    labels = _read_idx(_file(raw, part, "labels-idx1"), 1)
+    images, labels = _read_idx(raw, part, "images-idx3", 3), _read_idx(raw, part, "labels-idx1", 1)
     if len(images) != len(labels):
         raise RunError(f"{raw}: {len(images)} images of {part}, but {len(labels)} labels")
     return torch.from_numpy(images)[:, None], torch.from_numpy(labels).long()
@@ -62,8 +59,9 @@ def _file(raw: Path, part: str, kind: str) -> Path | None:
     return next((path for path in (raw / f"{name}.gz", raw / name) if path.is_file()), None)
 
 
-def _read_idx(path: Path, num_dimensions: int) -> np.ndarray:
+def _read_idx(raw: Path, part: str, kind: str, num_dimensions: int) -> np.ndarray:
     """An IDX file: two zero bytes, type 8 (uint8), dimensions, their sizes, the values."""
+    path = _file(raw, part, kind) or raw / f"{part}-{kind}-ubyte.gz"
     try:
         content = (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes())
         if content[:4] != bytes([0, 0, 8, num_dimensions]):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,54 +12,51 @@ FILE_NAME = "history.jsonl"
 
 
 class History:
-    """Appends one row per epoch to ``history.jsonl``; read it by
+    """The rows of all epochs so far, and ``history.jsonl``, which has the same; read it by
     ``pandas.read_json(path, lines=True)``.
 
+    The rows are part of the checkpoint: a resumed run brings the file to where the checkpoint is.
+
     Args:
-        folder: of the log; must exist.
+        folder: gives the folder of the log, once it is needed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = Path(folder) / FILE_NAME
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+        self._lines: list[str] = []
+        self._num_written: int | None = None  # None: what is in the file is not known
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds an epoch: numbers and strings; NaN and infinities are kept as ``NaN``, ``Infinity``.
-
-        Raises:
-            RunError: the file cannot be written.
         """
-        try:
-            with open(self.path, "ab+") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    if file.read() != b"\n":  # a kill left a line unfinished
-                        file.write(b"\n")
-                file.write(json.dumps(row, default=str).encode() + b"\n")
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from error
+        self._lines.append(json.dumps(row, default=str))
 
     def rows(self) -> list[dict[str, Any]]:
-        """All epochs so far; a line that a kill left unfinished is passed over."""
-        if not self.path.is_file():
-            return []
-        rows = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return rows
+        """All epochs so far."""
+        return [json.loads(line) for line in self._lines]
 
-    def keep_until(self, epoch: int) -> None:
-        """Drops the rows after ``epoch``: a resumed run writes them again.
+    def write(self) -> None:
+        """Brings the file up to date.
 
         Raises:
-            RunError: the file cannot be written.
+            RunError: it cannot be written.
         """
-        rows = [row for row in self.rows() if row["epoch"] <= epoch]
-        temporary = self.path.with_name(self.path.name + ".tmp")
+        path = self._folder() / FILE_NAME
+        temporary = path.with_name(path.name + ".tmp")
         try:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            os.replace(temporary, self.path)
+            if self._num_written is None or not path.is_file():
+                temporary.write_text("".join(f"{line}\n" for line in self._lines), "utf-8")
+                os.replace(temporary, path)
+            else:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.writelines(f"{line}\n" for line in self._lines[self._num_written:])
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+        self._num_written = len(self._lines)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": "\n".join(self._lines)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._lines = state["rows"].splitlines()
+        self._num_written = None

@@ -3,24 +3,26 @@
 import logging
 import logging.config
 import logging.handlers
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from utils.util import read_json
+from logger.progress_bar import write_above
+from utils.config.json_file import read_json
 
 CONFIG_FILE = Path(__file__).with_name("logger_config.json")
 RESULT = 35  # above WARNING, for the end result that is shown at every verbosity
+LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}  # of the console, by verbosity
 # extra= of records that repeat what a terminal shows already: by its bar, or as a traceback
 BAR_SHOWS = {"is_on_bar": True}
 FILE_ONLY = {"is_file_only": True}
 
 logging.addLevelName(RESULT, "RESULT")
+_console_levels: dict[str, int] = {}
 _waiting: list[logging.handlers.MemoryHandler] = []
 
 
-class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
+class ConsoleHandler(logging.StreamHandler):
     """Writes to standard output, above a progress bar if there is one.
 
     On a terminal the lines of single batches are left to the bar.
@@ -35,22 +37,32 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def emit(self, record: logging.LogRecord) -> None:
         is_on_bar = getattr(record, "is_on_bar", False) and sys.stderr.isatty()
-        if is_on_bar or getattr(record, "is_file_only", False):
-            return
-        tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
-        if tqdm is None or not getattr(tqdm, "_instances", None):
-            super().emit(record)
+        level = _console_levels.get(record.name, _console_levels.get("", logging.NOTSET))
+        if record.levelno < level or is_on_bar or getattr(record, "is_file_only", False):
             return
         try:
-            tqdm.write(self.format(record), file=self.stream)
-            self.flush()
+            if write_above(self.format(record), self.stream):
+                self.flush()
+            else:
+                super().emit(record)
         except Exception:  # what logging's own handlers do
             self.handleError(record)
 
 
+def set_console_level(verbosity: int, name: str = "") -> None:
+    """Says from which level on the console shows a logger; without a name, all others.
+
+    Raises:
+        ValueError: no such verbosity.
+    """
+    if verbosity not in LEVELS:
+        raise ValueError(f"verbosity must be one of {list(LEVELS)}, got {verbosity!r}")
+    _console_levels[name] = LEVELS[verbosity]
+
+
 def setup_logging(save_dir: str | Path | None = None,
                   log_config: str | Path | dict[str, Any] = CONFIG_FILE,
-                  default_level: int = logging.INFO, *, kept_bytes: int | None = None) -> None:
+                  default_level: int = logging.INFO) -> None:
     """Sets up logging after ``log_config``, in the layout of ``logging.config``.
 
     Without ``save_dir`` only the console is written, and what a file would get is kept in memory
@@ -59,7 +71,6 @@ def setup_logging(save_dir: str | Path | None = None,
     Args:
         save_dir: folder for the handlers' files.
         log_config: a JSON file or its content; a file that is missing gives a plain console log.
-        kept_bytes: cut the first handler's file to this size first: a resumed run goes on there.
     """
     if not isinstance(log_config, dict):
         if not Path(log_config).is_file():
@@ -69,18 +80,15 @@ def setup_logging(save_dir: str | Path | None = None,
             return
         log_config = read_json(log_config)
     handlers = {name: dict(handler) for name, handler in log_config["handlers"].items()}
-    files = [name for name, handler in handlers.items() if "filename" in handler]
-    for name in files:
+    for name, options in handlers.items():
+        if "filename" not in options:
+            continue
         if save_dir is None:
             handlers[name] = {"class": "logging.handlers.MemoryHandler", "capacity": 10000,
                               "flushLevel": logging.CRITICAL + 1,
-                              "level": handlers[name].get("level", "NOTSET")}
+                              "level": options.get("level", "NOTSET")}
         else:
-            path = Path(save_dir) / handlers[name]["filename"]
-            handlers[name]["filename"] = str(path)
-            is_cut = kept_bytes is not None and name == files[0] and path.is_file()
-            if is_cut and path.stat().st_size > kept_bytes:
-                os.truncate(path, kept_bytes)
+            options["filename"] = str(Path(save_dir) / options["filename"])
     early = {handler.name: list(handler.buffer) for handler in _waiting}
     logging.config.dictConfig(log_config | {"handlers": handlers})
     logging.captureWarnings(True)
@@ -89,12 +97,3 @@ def setup_logging(save_dir: str | Path | None = None,
     for handler in logging.getLogger().handlers:
         for record in early.get(handler.name, []):
             handler.handle(record)
-
-
-def log_bytes() -> int | None:
-    """Size of the log file so far, if there is one."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.flush()
-            return os.path.getsize(handler.baseFilename)
-    return None

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +23,7 @@ class TensorboardWriter:
     first use, since importing TensorBoard takes a while. Disabled, everything does nothing.
 
     Args:
-        log_dir: folder of the events.
+        log_dir: folder of the events, or what gives it once it is needed.
         logger: is told once when no TensorBoard is installed; training goes on without.
         enabled: whether to write at all.
 
@@ -32,8 +33,9 @@ class TensorboardWriter:
         selected_module: the package that writes, once it is open.
     """
 
-    def __init__(self, log_dir: str | Path, logger: logging.Logger, enabled: bool) -> None:
-        self.log_dir = str(log_dir)
+    def __init__(self, log_dir: str | Path | Callable[[], Path], logger: logging.Logger,
+                 enabled: bool) -> None:
+        self.log_dir = log_dir
         self.logger = logger
         self.enabled = enabled
         self.step = 0
@@ -54,7 +56,8 @@ class TensorboardWriter:
                                     "To have it, pip install tensorboard, or set "
                                     "trainer.tensorboard to false")
             else:
-                self._writer = module.SummaryWriter(self.log_dir, purge_step=self._purge_step)
+                folder = self.log_dir() if callable(self.log_dir) else self.log_dir
+                self._writer = module.SummaryWriter(str(folder), purge_step=self._purge_step)
                 self._purge_step = None  # a file opened after this one hides nothing of it
         return self._writer
 

@@ -3,10 +3,9 @@
 import logging
 from typing import Any
 
-import torch
-
 from base.callback import Callback
-from utils.parallel import unwrap_model
+from utils.batches import tensors_in
+from utils.devices.parallel import unwrap_model
 
 MAX_IMAGES = 32
 HISTOGRAM_BINS = 64
@@ -15,20 +14,24 @@ logger = logging.getLogger(__name__)
 
 
 class InputImages(Callback):
-    """Shows the first input images of each epoch, as the model gets them."""
+    """Shows the first input images of each epoch and validation, as the model gets them."""
 
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
-        if batch_idx != 0 or not trainer.writer.enabled:
-            return
-        show_images(trainer.writer, trainer.split_batch(batch)[0])
+        if batch_idx == 0 and trainer.writer.enabled:
+            show_images(trainer.writer, batch)
+
+    on_valid_batch_end = on_step_end
 
 
 class ParameterHistograms(Callback):
     """Shows how the values of each parameter are spread."""
 
+    adds_to_log = False
+
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
         if not trainer.writer.enabled:
             return
+        trainer.writer.step = trainer.counters.step
         for name, parameter in unwrap_model(trainer.model).named_parameters():
             values = parameter.detach().float().cpu()  # waits for the device
             finite = values[values.isfinite()]
@@ -39,13 +42,16 @@ class ParameterHistograms(Callback):
                 trainer.writer.add_histogram(name, finite, bins=HISTOGRAM_BINS)
 
 
-def show_images(writer: Any, data: Any) -> None:
+def show_images(writer: Any, batch: Any) -> None:
     """Sends the first images of a batch, each stretched to the full range of brightness.
 
     Args:
-        data: (batch, channels, height, width) with 1 or 3 channels; anything else is passed over.
+        batch: of it, the first (n, 1 or 3, height, width) is taken for images; one without such is
+            passed over.
     """
-    if not isinstance(data, torch.Tensor) or data.ndim != 4 or data.shape[1] not in (1, 3):
+    data = next((tensor for tensor in tensors_in(batch)
+                 if tensor.ndim == 4 and tensor.shape[1] in (1, 3)), None)
+    if data is None:
         return
     images = data[:MAX_IMAGES].detach().float().cpu()  # waits for the device
     low = images.amin(dim=(1, 2, 3), keepdim=True)

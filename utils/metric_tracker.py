@@ -1,15 +1,11 @@
 """Means of a pass over the data, weighted by samples, kept on the device."""
 
-import copy
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from utils.device import to_device
-from utils.errors import ConfigError
-
-MAX_WAITING = 64
-MAX_WAITING_BYTES = 1 << 16
+from utils.errors import RunError
 
 
 class MetricTracker:
@@ -22,8 +18,11 @@ class MetricTracker:
         keys: names in the order of the result; others may be updated as well and come after.
         writer: gets ``add_scalar(key, value)`` at each update.
         functions: of (output, target), for ``update_batch``: means over a batch.
-        whole_set: objects of torchmetrics' protocol (``update``, ``compute``, ``reset``), for
-            ``update_batch``: computed over all batches together.
+        whole_set: objects of torchmetrics, for ``update_batch``: computed over all batches
+            together.
+
+    Attributes:
+        last: the value that each name was last updated with.
     """
 
     def __init__(self, *keys: str, writer: Any = None,
@@ -33,99 +32,116 @@ class MetricTracker:
         self.writer = writer
         self.functions = functions or {}
         self.whole_set = whole_set or {}
+        self._stream: Any = None
+        if self.functions or self.whole_set:
+            from utils.rng import OwnStream  # needs torch, which takes seconds
+
+            self._stream = OwnStream()
         self.reset()
 
     def reset(self) -> None:
+        self.last: dict[str, Any] = {}
         self._totals: dict[str, Any] = {}
-        self._waiting: list[tuple[Any, Any, Any, int]] = []
         self._counts: dict[str, float] = dict.fromkeys(self.keys, 0)
+        self._losses: list[str] = []
         for metric in self.whole_set.values():
             metric.reset()
+        if self._stream is not None:
+            self._stream.restart()
 
     def update(self, key: str, value: Any, n: float = 1) -> None:
-        """Adds a mean over ``n`` samples: a number or a 0-d tensor, whose graph is not kept."""
+        """Adds a mean over ``n`` samples: a number or a 0-d tensor, whose graph is not kept.
+
+        Raises:
+            RunError: it is neither.
+        """
         n = float(n)  # numpy's numbers cannot go into a checkpoint
         if self.writer is not None:
             self.writer.add_scalar(key, value)
+        if key not in self._totals and (key == "loss" or key.endswith("_loss")):
+            self._losses.append(key)
         total = self._totals.get(key, 0.0)
-        if not hasattr(value, "detach"):
-            self._totals[key] = total + float(value) * n
-        elif value.is_cpu:
-            self._totals[key] = total + value.item() * n  # there is no device to wait for
-        else:
-            self._totals[key] = self._add(total, value.detach(), n)
+        try:
+            if not hasattr(value, "detach"):
+                self.last[key] = float(value)
+                self._totals[key] = total + self.last[key] * n
+            elif value.is_cpu:
+                self.last[key] = value.item()  # there is no device to wait for
+                self._totals[key] = total + self.last[key] * n
+            else:
+                self.last[key] = value.detach()
+                self._totals[key] = self._add(total, self.last[key], n)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"{key}: expected a number or a tensor with one element, got "
+                           f"{_described(value)}") from error
         self._counts[key] = self._counts.get(key, 0) + n
 
     def update_batch(self, output: Any, target: Any, loss: Any, n: int) -> None:
         """Adds the loss and all metrics of a batch of ``n`` samples.
 
-        Small outputs wait for some more, each then evaluated by itself: a metric that runs right
-        after itself takes less than half of the time that it takes after a training step.
+        Metrics draw random numbers from a stream of their own: they change no training.
         """
-        if not self.functions and not self.whole_set:
-            self.update("loss", loss, n)
-            return
-        is_small = getattr(output, "nbytes", MAX_WAITING_BYTES) < MAX_WAITING_BYTES
-        value = loss.item() if getattr(loss, "is_cpu", False) else loss  # no graph is kept
-        self._waiting.append((output.detach() if is_small else output, target,
-                              value.detach() if hasattr(value, "detach") else value, n))
-        if not is_small or self.writer is not None or len(self._waiting) == MAX_WAITING:
-            self._evaluate()
-
-    def _evaluate(self) -> None:
-        """Adds the batches that wait."""
-        if not self._waiting:
+        self.update("loss", loss, n)
+        if self._stream is None:
             return
         import torch  # at the top it would make every --help take seconds
 
-        waiting, self._waiting = self._waiting, []
-        with torch.no_grad():
-            for _, _, loss, n in waiting:
-                self.update("loss", loss, n)
+        with torch.no_grad(), self._stream:
             for name, function in self.functions.items():
-                for output, target, _, n in waiting:
-                    self.update(name, function(output, target), n)
+                self.update(name, function(output, target), n)
             for metric in self.whole_set.values():
-                for output, target, _, _ in waiting:
-                    metric.update(output, target)
+                metric.update(output, target)
 
     def avg(self, key: str) -> float:
         """The mean so far; NaN for a key that was never updated. Waits for the device."""
-        self._evaluate()
         count = self._counts.get(key, 0)
         return float(self._totals[key]) / count if count else math.nan  # waits for the device
 
-    def result(self) -> dict[str, float]:
-        """A fresh dict of the means; what was never updated is absent. Waits for the device."""
-        self._evaluate()
-        means = {key: self.avg(key) for key, count in self._counts.items() if count}
-        return means | self._whole_set_result()
+    def result(self) -> dict[str, Any]:
+        """A fresh dict of the means; what was never updated is absent. Waits for the device.
 
-    def is_finite(self, key: str) -> bool:
-        """Whether every value of ``key`` so far was finite. Waits for the device."""
-        self._evaluate()
-        return key not in self._totals or math.isfinite(float(self._totals[key]))
+        Of a metric of the whole set: a number; a vector as one number for each entry
+        (``name_0``, ...), a dict likewise (``name_key``); a table as nested lists.
+        """
+        means: dict[str, Any] = {key: self.avg(key) for key, count in self._counts.items() if count}
+        if any(self._counts.values()):
+            for name, metric in self.whole_set.items():
+                with warnings.catch_warnings():  # what it saw before a resume does not count there
+                    warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
+                    means |= _flat(name, metric.compute())
+        return means
+
+    def not_finite(self) -> str | None:
+        """The name of a loss (``loss`` or ``..._loss``) of which not every value so far was finite,
+        or None. Waits for the device."""
+        return next((key for key in self._losses
+                     if not math.isfinite(self._totals[key])), None)  # waits for the device
 
     def state_dict(self) -> dict[str, Any]:
-        self._evaluate()
-        return {
-            "totals": dict(self._totals),
-            "counts": dict(self._counts),
-            "whole_set": {name: {field: getattr(metric, field) for field in metric._defaults}
-                          | {"update_count": metric._update_count}
-                          for name, metric in self.whole_set.items()},
-        }
+        if not any(self._counts.values()):
+            return {}
+        return {"totals": dict(self._totals), "counts": dict(self._counts), "losses": self._losses,
+                "last": dict(self.last),
+                "stream": None if self._stream is None else self._stream.state_dict(),
+                "whole_set": {name: _persistent(metric).state_dict()
+                              for name, metric in self.whole_set.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.reset()
+        if not state:
+            return
         self._totals = {key: total.clone() if hasattr(total, "clone") else total
                         for key, total in state["totals"].items()}
-        self._counts = dict(state["counts"])
-        for name in self.whole_set.keys() & state["whole_set"].keys():
-            metric, fields = self.whole_set[name], dict(state["whole_set"][name])
-            metric._update_count = fields.pop("update_count")
-            for field, value in fields.items():
-                setattr(metric, field, to_device(value, metric.device))
+        self._counts, self.last = dict(state["counts"]), dict(state["last"])
+        self._losses = list(state["losses"])
+        if self._stream is not None and state["stream"] is not None:
+            self._stream.load_state_dict(state["stream"])
+        for name, metric in self.whole_set.items():
+            if name in state["whole_set"]:
+                _persistent(metric).load_state_dict(state["whole_set"][name])
+                for module in metric.modules():
+                    if hasattr(module, "device"):
+                        module.to(module.device)
 
     @staticmethod
     def _add(total: Any, value: Any, n: float) -> Any:
@@ -137,37 +153,51 @@ class MetricTracker:
             total = total.to(value.device)
         return total.add_(value, alpha=n)
 
-    def _whole_set_result(self) -> dict[str, float]:
-        values = {}
-        for name, metric in self.whole_set.items():
-            if not metric.update_called:
-                continue
-            value = metric.compute()
-            if getattr(value, "ndim", 0) == 0:
-                values[name] = float(value)
-            else:  # a value for each class
-                values |= {f"{name}_{i}": float(item) for i, item in enumerate(value.flatten())}
-        return values
-
 
 def make_tracker(metrics: Iterable[Any] | None, device: Any) -> MetricTracker:
     """A tracker of the loss and of metrics: functions, and torchmetrics objects, which it copies.
 
     Raises:
-        ConfigError: two metrics have one name.
+        ValueError: two metrics have one name.
     """
-    metrics = list(metrics or ())
-    names = ["loss", *(metric_name(metric) for metric in metrics)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"metrics: {name!r} is the name of two; give one another by "
-                              '{"type": ..., "args": {...}, "name": "..."}')
-    functions = {metric_name(metric): metric for metric in metrics
-                 if not hasattr(metric, "compute")}
-    whole_set = {metric_name(metric): copy.deepcopy(metric).to(device) for metric in metrics
+    named: dict[str, Any] = {"loss": None}
+    for metric in metrics or ():
+        name = getattr(metric, "__name__", type(metric).__name__)
+        if name in named:
+            raise ValueError(f"metrics: {name!r} is the name of two; set __name__ of one of them")
+        named[name] = metric
+    del named["loss"]
+    whole_set = {name: metric.clone().to(device) for name, metric in named.items()
                  if hasattr(metric, "compute")}
+    functions = {name: metric for name, metric in named.items() if name not in whole_set}
     return MetricTracker("loss", *functions, functions=functions, whole_set=whole_set)
 
 
-def metric_name(metric: Any) -> str:
-    return getattr(metric, "__name__", type(metric).__name__)
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """The result of a metric of the whole set, by names of the log."""
+    if isinstance(value, dict):
+        return {key: item for part, inner in value.items()
+                for key, item in _flat(f"{name}_{part}", inner).items()}
+    if not hasattr(value, "ndim"):
+        if not isinstance(value, (int, float)):
+            raise RunError(f"{name}: expected a tensor, a number or a dict of such, got "
+                           f"{_described(value)}")
+        return {name: float(value)}
+    if value.ndim == 0:
+        return {name: float(value)}  # waits for the device
+    if value.ndim == 1:
+        return {f"{name}_{i}": item for i, item in enumerate(value.tolist())}
+    return {name: value.tolist()}
+
+
+def _persistent(metric: Any) -> Any:
+    """The metric, with what it has seen in its ``state_dict``."""
+    for module in metric.modules():
+        if hasattr(module, "persistent"):
+            module.persistent(True)
+    return metric
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" + ("" if shape is None else f" of shape {tuple(shape)}")

@@ -1,7 +1,6 @@
 """Random generators: seeding, saving, restoring, and streams that do not disturb each other."""
 
 import contextlib
-import ctypes
 import hashlib
 import random
 from collections.abc import Iterator
@@ -9,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-_DATA_BITS = np.random.MT19937(0)  # what np.random draws from while a batch is fetched
-_MT19937_BYTES = 625 * 4  # 624 words and the place in them
 
 
 def set_seed(seed: int) -> None:
@@ -44,8 +40,7 @@ class RandomState:
     def state_dict(self) -> dict[str, Any]:
         numpy_state = np.random.get_state(legacy=False)
         version, words, gauss = random.getstate()
-        state = {
-            "torch": torch.get_rng_state(),
+        state = _torch_state() | {
             "numpy": {
                 "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
                 "pos": int(numpy_state["state"]["pos"]),
@@ -54,22 +49,17 @@ class RandomState:
             },
             "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
         }
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            state["cuda"] = torch.cuda.get_rng_state_all()
         if torch.backends.mps.is_available():
             state["mps"] = torch.mps.get_rng_state()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        torch.set_rng_state(state["torch"])
+        _set_torch_state(state)
         python, numpy_state = state["python"], state["numpy"]
         key = numpy_state["key"].numpy().astype(np.uint32)
         np.random.set_state(
             ("MT19937", key, numpy_state["pos"], numpy_state["has_gauss"], numpy_state["gauss"]))
         random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
-        if torch.cuda.is_available() and "cuda" in state:
-            for index, device_state in enumerate(state["cuda"][:torch.cuda.device_count()]):
-                torch.cuda.set_rng_state(device_state, index)
         if torch.backends.mps.is_available() and "mps" in state:
             torch.mps.set_rng_state(state["mps"])
 
@@ -89,41 +79,82 @@ def preserved() -> Iterator[None]:
 def seeded(seed: int) -> Iterator[None]:
     """Draws inside start from ``seed``; the CPU streams outside stay where they were.
 
-    Costs about 30 us, so that it can stand around every batch. numpy's state takes 100 us to read
-    and write; its bit generator is swapped instead.
+    Costs 100 us: stands around what takes longer, as reading a batch of samples does.
     """
     torch_state = torch.default_generator.get_state()
-    python_state = random.getstate()
-    numpy_bits = np.random.get_bit_generator()
-    normal = _take_cached_normal(numpy_bits)
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     torch.default_generator.manual_seed(seed)
-    random.seed(seed)
-    is_nested = numpy_bits is _DATA_BITS
-    np.random.set_bit_generator(np.random.MT19937(0) if is_nested else _DATA_BITS)
     np.random.seed(seed & 0xFFFFFFFF)
+    random.seed(seed)
     try:
         yield
     finally:
         torch.default_generator.set_state(torch_state)
+        np.random.set_state(numpy_state)
         random.setstate(python_state)
-        np.random.set_bit_generator(numpy_bits)
-        if normal is not None:
-            state = np.random.get_state(legacy=False)
-            np.random.set_state(state | {"has_gauss": 1, "gauss": normal})
 
 
-def _take_cached_normal(bits: Any) -> float | None:
-    """The second of a pair of normals, which numpy keeps for its next draw, if it has one.
+class OwnStream:
+    """Context whose draws come from a stream of its own; the one outside does not notice.
 
-    It is not in the bit generator, and swapping that drops it. Reading numpy's whole state for it
-    takes 50 us; a draw that leaves the generator's memory as it was gave the kept number.
+    torch's stream is swapped at each use, which costs 2 us. python's and numpy's cost 100 us: they
+    are watched at the first use after a ``restart``, and swapped if something drew from them.
     """
-    if not isinstance(bits, np.random.MT19937):
-        return None
-    memory = (ctypes.c_char * _MT19937_BYTES).from_address(bits.ctypes.state_address)
-    before = memory.raw
-    normal = np.random.standard_normal()
-    if memory.raw == before:
-        return normal
-    memory.raw = before
-    return None
+
+    def __init__(self) -> None:
+        self._generators = RandomState()
+        self._is_whole = True
+        self.restart()
+
+    def restart(self) -> None:
+        """The next use draws the same numbers as the first one did."""
+        with preserved():
+            set_seed(0)
+            self._own = self._generators.state_dict()
+        self._is_first = True
+
+    def __enter__(self) -> None:
+        if self._is_first or self._is_whole:
+            self._outside = self._generators.state_dict()
+            self._generators.load_state_dict(self._own)
+        else:
+            self._outside = _torch_state()
+            _set_torch_state(self._own)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._is_first or self._is_whole:
+            before, self._own = self._own, self._generators.state_dict()
+            self._generators.load_state_dict(self._outside)
+            if self._is_first:
+                self._is_whole = not all(_same(before[key], self._own[key])
+                                         for key in ("numpy", "python"))
+            self._is_first = False
+        else:
+            self._own |= _torch_state()
+            _set_torch_state(self._outside)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"own": self._own, "is_whole": self._is_whole, "is_first": self._is_first}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._own = dict(state["own"])
+        self._is_whole, self._is_first = state["is_whole"], state["is_first"]
+
+
+def _torch_state() -> dict[str, Any]:
+    state: dict[str, Any] = {"torch": torch.default_generator.get_state()}
+    if torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_torch_state(state: dict[str, Any]) -> None:
+    torch.default_generator.set_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        for index, device_state in enumerate(state["cuda"][:torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(device_state, index)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(torch.equal(value, other[key]) if isinstance(value, torch.Tensor)
+               else value == other[key] for key, value in one.items())

@@ -1,9 +1,10 @@
 """Signals that ask a run to stop: noted here, honoured between two steps."""
 
 import atexit
+import contextlib
 import functools
-import logging
 import multiprocessing
+import os
 import signal
 import threading
 from types import FrameType
@@ -11,8 +12,6 @@ from typing import Any
 
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1")
                 if hasattr(signal, name)]
-
-logger = logging.getLogger(__name__)
 
 
 class StopSignals:
@@ -48,8 +47,11 @@ class StopSignals:
             self._is_interrupted = True
         if self.received is None:
             self.received = number
-            logger.warning("%s: finishing the step, then saving%s", signal.Signals(number).name,
-                           "; Ctrl-C again quits at once" if number == signal.SIGINT else "")
+            again = "; Ctrl-C again quits at once" if number == signal.SIGINT else ""
+            # not by the log: the signal may have come while that was writing a line
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{signal.Signals(number).name}: finishing the step, then "
+                            f"saving{again}\n".encode())
 
 
 def ignore_stop_signals() -> None:

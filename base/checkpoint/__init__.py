@@ -1,0 +1,1 @@
+"""What a run saves, in which files, and how it goes on from them."""

@@ -1,0 +1,246 @@
+"""How a run goes on: each part gets its state, and what the config has changed takes effect."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from base.checkpoint.state import RANDOM, GeneratorPart, Parts, check_names, give, restore
+from base.checkpoint.weights import load_weights
+from base.optimizers import each, learning_rates
+from base.schedulers import interval_of, make_steps, plateau_value, section_of, takes_value
+from utils.errors import CheckpointError
+from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint
+from utils.runs.folder import BEST
+
+logger = logging.getLogger(__name__)
+
+SCHEDULED = ("lr", "momentum", "betas")  # what schedules change in an optimizer's groups
+
+
+class Resumed:
+    """A checkpoint whose states wait for their parts.
+
+    A trainer has some parts after its constructor, and all when it starts to train: ``give`` is
+    called at both times, and whatever is there gets its state once.
+
+    Args:
+        checkpoint: its content.
+        source: where it was read, for messages.
+        config: of the run that goes on, as a plain dict.
+    """
+
+    def __init__(self, checkpoint: dict[str, Any], source: str, config: dict[str, Any]) -> None:
+        self.checkpoint = checkpoint
+        self.source = source
+        self.changes = _Changes(checkpoint.get("config"), config,
+                                has_schedule="lr_scheduler" in checkpoint.get("parts", {}))
+        self.is_complete = "best_monitor" in checkpoint.get("parts", {})
+        self._given: dict[str, Any] = {}
+
+    def give(self, parts: dict[str, Any]) -> None:
+        """Gives each part its state, unless it has it; the random generators wait for ``finish``.
+
+        Raises:
+            CheckpointError: a state does not fit its part.
+        """
+        for name, part in parts.items():
+            if name in self._given and _is_same(self._given[name], part):
+                continue
+            if name == "model":
+                load_weights(part, self.checkpoint["state_dict"], self.source)
+            elif name == "optimizer":
+                self._give_optimizer(part)
+            elif name in ("counters", "best_monitor") and not self.is_complete:
+                self._give_classic(name, part)
+            elif name in self._states() and name not in (RANDOM, "lr_scheduler"):
+                give(name, part, self._states()[name])
+            else:
+                continue
+            self._given[name] = part
+
+    def finish(self, parts: dict[str, Any], monitored: str | None) -> None:
+        """Gives all parts what is left, the schedules and the random generators last.
+
+        Raises:
+            CheckpointError: a part has no state, or a state no part.
+        """
+        self.give(parts)
+        if not self.is_complete:
+            logger.warning("%s is of an older layout: scheduler, random generators and patience "
+                           "start anew", self.source)
+            return
+        states = self._states()
+        apart = ("model", "optimizer", "lr_scheduler")
+        check_names({name: part for name, part in parts.items() if name not in apart},
+                    {name: state for name, state in states.items() if name not in apart})
+        self._give_schedulers(parts, monitored)
+        if RANDOM in states:
+            give(RANDOM, parts[RANDOM], states[RANDOM])
+
+    def _states(self) -> dict[str, Any]:
+        ranks = self.checkpoint.get("rank_parts") or [{}]
+        return {**self.checkpoint.get("parts", {}), **ranks[0]}
+
+    def _give_classic(self, name: str, part: Any) -> None:
+        """What a checkpoint of the classic template has of a part."""
+        if name == "counters":
+            part.epoch = part.passes = self.checkpoint.get("epoch", 0)
+        elif part.mode != "off":
+            part.best = float(self.checkpoint.get("monitor_best", part.best))
+
+    def _give_optimizer(self, part: Any) -> None:
+        state = self.checkpoint.get("optimizer")
+        if state is None:
+            logger.warning("%s has no state of an optimizer: it starts anew", self.source)
+            return
+        optimizers = getattr(part, "parts", part)
+        if any(self.changes.is_other("optimizer", name) for name, _ in each(optimizers)):
+            logger.warning("the optimizer is another one than in the checkpoint: it starts anew")
+            return
+        built = {name: [dict(group) for group in getattr(one, "param_groups", [])]
+                 for name, one in each(optimizers)}
+        try:
+            give("optimizer", part, state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; was the model or a freeze changed?") from error
+        for name, one in each(optimizers):
+            if built[name]:
+                self._change_groups(one, built[name], name)
+
+    def _change_groups(self, optimizer: Any, built: list[dict[str, Any]], name: str) -> None:
+        """What the config has changed of the optimizer, and all that a changed schedule sets."""
+        changed = self.changes.args("optimizer", name)
+        is_scheduled = self.changes.touches_schedule(name)
+        for group, fresh in zip(optimizer.param_groups, built, strict=True):
+            for key in {*group, *fresh} - {"params"}:
+                is_of_schedule = key in SCHEDULED or key not in optimizer.defaults
+                if key not in changed and not (is_scheduled and is_of_schedule):
+                    continue
+                if key in fresh:
+                    group[key] = fresh[key]
+                elif is_of_schedule:
+                    del group[key]
+        for key in changed:
+            if not any(key in group for group in built):
+                logger.warning("optimizer.args.%s has no effect on a resumed run", key)
+
+    def _give_schedulers(self, parts: dict[str, Any], monitored: str | None) -> None:
+        part, state = parts.get("lr_scheduler"), self._states().get("lr_scheduler")
+        if isinstance(part, Parts):
+            schedulers, states = part.parts, state or {}
+        else:
+            schedulers, states = dict(each(part)), {} if state is None else {"": state}
+        changed = [name for name in {**schedulers, **states} if self.changes.touches_schedule(name)]
+        kept, kept_states = ({f"lr_scheduler {name}".strip(): value for name, value in these.items()
+                              if name not in changed} for these in (schedulers, states))
+        restore(kept, kept_states)
+        for name in schedulers.keys() & changed:
+            self._remake(schedulers[name], name, states.get(name, {}), parts, monitored)
+        if changed:
+            rates = learning_rates(getattr(parts["optimizer"], "parts", parts["optimizer"]))
+            logger.info("the schedule is what the config makes it now, %d epochs on: %s",
+                        parts["counters"].epoch,
+                        ", ".join(f"{name} {lr:g}" for name, lr in rates.items()))
+
+    def _remake(self, scheduler: Any, name: str, state: dict[str, Any], parts: dict[str, Any],
+                monitored: str | None) -> None:
+        """Steps a new scheduler to where it would be if it had always been as it is now."""
+        before, after = (section_of(config, "lr_scheduler", name)
+                         for config in (self.changes.before, self.changes.after))
+        interval = interval_of(scheduler, after)
+        num_steps = parts["counters"].step if interval == "step" else parts["counters"].epoch
+        if not self.changes.is_other("lr_scheduler", name) and (
+                interval_of(scheduler, before) == interval):
+            num_steps = state.get("last_epoch", num_steps)  # it need not step each time
+        values: list[float] = []
+        if takes_value(scheduler):
+            values = [row[key] for row in parts["history"].rows()
+                      if (key := plateau_value(row, monitored)) in row]
+            num_steps = min(num_steps, len(values))
+        make_steps(scheduler, num_steps, values)
+
+
+def best_model(trainer: Any, source: Path) -> Path | None:
+    """The file that holds the best model of a trainer that was restored.
+
+    Resuming an older epoch, it may be another than the folder's newest best. If it is nowhere, the
+    best value starts anew.
+
+    Args:
+        source: the checkpoint that was taken.
+    """
+    monitor = trainer.best_monitor
+    if not monitor.has_best:
+        return None
+    epoch_file = source.with_name(trainer.saver.epoch_name(monitor.best_epoch))
+    for file in (source.with_name(BEST), epoch_file):
+        try:
+            content = read_checkpoint(file, with_tensors=False)
+        except CheckpointError:
+            continue
+        if content.get("monitor_best") == monitor.best and (
+                monitor.best_epoch in (0, content.get("epoch"))):
+            return file
+    logger.warning("the best model so far (%s %g) is not there any more: the best value starts "
+                   "anew", monitor.metric, monitor.best)
+    monitor.start_anew()
+    return None
+
+
+def settle_folder(trainer: Any, *, is_best: bool) -> None:
+    """After the first save of a run that goes on, which changed nothing in its folder before: its
+    config and what it is made with now, its history, and the best model, unless that was just
+    saved."""
+    folder, best_file = trainer.config.folder, trainer._best_file
+    if folder.is_recorded and best_file is None:
+        return
+    trainer.saver.wait()
+    if not folder.is_recorded:
+        folder.record(trainer.config.config)
+        trainer.history.write()
+    best = trainer.checkpoint_dir / BEST
+    if best_file is not None and best_file != best and not is_best:
+        link_checkpoint(best_file, best)
+    trainer._best_file = None
+
+
+class _Changes:
+    """What differs between the config of a checkpoint and the one that goes on with it.
+
+    Args:
+        has_schedule: whether the run had one, be it that the config does not name it.
+    """
+
+    def __init__(self, before: Any, after: dict[str, Any], *, has_schedule: bool) -> None:
+        self.before = before if isinstance(before, dict) else after
+        self.after = after
+        self.has_schedule = has_schedule
+
+    def is_other(self, section: str, name: str) -> bool:
+        """Whether another class is named, so that old state is of no use."""
+        return (section_of(self.before, section, name).get("type")
+                != section_of(self.after, section, name).get("type"))
+
+    def args(self, section: str, name: str) -> set[str]:
+        """Names of arguments that differ."""
+        before, after = (section_of(config, section, name).get("args") or {}
+                         for config in (self.before, self.after))
+        return {key for key in {**before, **after}
+                if key not in before or key not in after or before[key] != after[key]}
+
+    def touches_schedule(self, name: str) -> bool:
+        """Whether lr and the like of an optimizer would have gone another way."""
+        return (self.has_schedule or bool(section_of(self.after, "lr_scheduler", name))) and (
+            section_of(self.before, "lr_scheduler", name)
+            != section_of(self.after, "lr_scheduler", name)
+            or bool(self.args("optimizer", name) & set(SCHEDULED))
+            or self.is_other("optimizer", name))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, Parts) and isinstance(other, Parts):
+        return one.parts.keys() == other.parts.keys() and all(
+            _is_same(one.parts[key], other.parts[key]) for key in one.parts)
+    if isinstance(one, GeneratorPart) and isinstance(other, GeneratorPart):
+        return one.generator is other.generator
+    return one is other

@@ -1,0 +1,1 @@
+"""Which samples come when, and how a batch of them is read."""

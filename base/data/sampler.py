@@ -1,0 +1,129 @@
+"""Which samples come in which batch: a function of (seed, pass), placed by sample."""
+
+import itertools
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from base.data.seeded_dataset import SeededBatch
+from utils.rng import mix_seed, seeded
+
+
+class EpochSampler(Sampler[int]):
+    """Goes through its samples in an order that follows from (seed, epoch) alone.
+
+    Args:
+        indices: of the samples in the data set; may be assigned anew.
+        shuffle: whether each epoch has an order of its own.
+        seed: of the orders.
+
+    Attributes:
+        epoch: the pass over the data that the next ``iter`` gives, from 0.
+        skip_samples: how many of its samples the next ``iter`` leaves out.
+    """
+
+    def __init__(self, indices: Any, *, shuffle: bool, seed: int) -> None:
+        self.indices = indices
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.skip_samples = 0
+
+    @property
+    def indices(self) -> torch.Tensor:
+        """(samples,) int64."""
+        return self._indices
+
+    @indices.setter
+    def indices(self, indices: Any) -> None:
+        self._indices = torch.as_tensor(indices, dtype=torch.int64)
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """(samples,) int64: the data set's indices in the order of that pass."""
+        if not self.shuffle:
+            return self.indices
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
+        return self.indices[torch.randperm(len(self.indices), generator=generator)]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order(self.epoch)[self.skip_samples:].tolist())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class SeededBatchSampler(Sampler[list[int]]):
+    """Cuts what a sampler gives into batches, each with a seed from (seed, epoch, first sample).
+
+    Args:
+        sampler: an ``EpochSampler``, or any other, which then decides on its order alone; it may
+            be endless.
+        batch_size: samples per batch.
+        drop_last: leave out a last batch that is not full.
+        seed: of the fetches.
+
+    Attributes:
+        epoch, skip_samples: where the next ``iter`` starts.
+    """
+
+    def __init__(self, sampler: Any, batch_size: int, *, drop_last: bool, seed: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.seed = seed
+        self.epoch = 0
+        self.skip_samples = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # an iterator that is under way goes on undisturbed when another one is made
+        epoch, skip_samples = self.epoch, self.skip_samples
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.epoch, self.sampler.skip_samples = epoch, skip_samples
+            indices = iter(self.sampler)
+        else:
+            indices = itertools.islice(self._foreign_order(epoch), skip_samples, None)
+        return self._cut(indices, epoch, skip_samples)
+
+    def _cut(self, indices: Iterator[int], epoch: int, first: int) -> Iterator[list[int]]:
+        for start in itertools.count(first, self.batch_size):
+            batch = list(itertools.islice(indices, self.batch_size))
+            if not batch or (len(batch) < self.batch_size and self.drop_last):
+                return
+            yield SeededBatch(batch, mix_seed(self.seed, epoch, start))
+
+    def _foreign_order(self, epoch: int) -> Iterator[int]:
+        """What another kind of sampler draws, made to follow from (seed, epoch) as well."""
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+        if isinstance(getattr(self.sampler, "generator", None), torch.Generator):
+            self.sampler.generator.manual_seed(mix_seed(self.seed, epoch))
+        indices: Any = None
+        for part in itertools.count():
+            with seeded(mix_seed(self.seed, epoch, part)):
+                indices = iter(self.sampler) if indices is None else indices
+                drawn = list(itertools.islice(indices, self.batch_size))
+            if not drawn:
+                return
+            yield from drawn
+
+    def num_batches(self, skip_samples: int = 0) -> int:
+        """How many are left of a pass after so many of its samples.
+
+        Raises:
+            TypeError: the sampler has no length.
+        """
+        samples = max(len(self.sampler) - skip_samples, 0)
+        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.num_batches()
+
+
+def has_length(thing: Any) -> bool:
+    """Whether ``len(thing)`` works."""
+    try:
+        return isinstance(thing, Sized) and len(thing) >= 0
+    except (TypeError, NotImplementedError):
+        return False

@@ -1,0 +1,42 @@
+"""Which samples are kept for validation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def split_indices(indices: np.ndarray, split: float, *, seed: int,
+                  stratify: Sequence[Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation indices: the same in every run.
+
+    Args:
+        indices: of the samples to split.
+        split: ratio (float, 0.0 to 1.0) or number (int) of samples for validation.
+        seed: of the choice.
+        stratify: a class for each sample of the data set; the split then keeps their shares.
+
+    Raises:
+        ValueError: a split that leaves training or validation without samples, or is no number.
+    """
+    if isinstance(split, bool) or not isinstance(split, (int, float)) or split < 0:
+        raise ValueError(f"validation_split must be a ratio or a number of samples, got {split!r}")
+    num_valid = split if isinstance(split, int) else int(len(indices) * split)
+    if split and not 0 < num_valid < len(indices):
+        raise ValueError(f"validation_split={split} of {len(indices)} samples gives {num_valid} "
+                         "for validation; both parts need at least one sample")
+    # the classic order of samples, so that old and new runs validate on the same ones
+    shuffled = np.random.RandomState(seed).permutation(indices)
+    if stratify is not None:
+        shuffled = _spread_classes(shuffled, np.asarray(stratify))
+    return np.sort(shuffled[num_valid:]), shuffled[:num_valid]
+
+
+def _spread_classes(indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Reorders so that every beginning has each class in about its share of the whole."""
+    own = classes[indices]
+    place = np.empty(len(own))
+    for label in np.unique(own):
+        members = np.flatnonzero(own == label)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return indices[np.argsort(place, kind="stable")]

@@ -1,0 +1,145 @@
+"""The training batches of a run, pass after pass over the data, from any sample on."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import IterableDataset
+
+from base.counters import Counters
+from base.data.sampler import has_length
+from utils.batches import after_samples, num_samples
+from utils.errors import RunError
+from utils.rng import RandomState, preserved
+
+logger = logging.getLogger(__name__)
+
+
+class TrainBatches:
+    """Draws the batches of an epoch; with ``len_epoch`` a pass goes on in the next epoch.
+
+    A loader with ``place(pass, skip_samples)``, as ``BaseDataLoader`` has it, jumps to where a run
+    was stopped. Any other is read anew up to there, with the random generators as they were when
+    its pass began.
+
+    Args:
+        counters: say where to draw from; the caller counts each batch there when it is finished.
+
+    Attributes:
+        seconds_waited: for the loader, so far.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self.counters = counters
+        self.seconds_waited = 0.0
+        self._iterator: Iterator[Any] | None = None
+        self._num_left: int | None = None  # batches of the pass, where that is known
+        self._setup: dict[str, int] = {}  # on which the order of an iterable data set depends
+        self._start_of_pass: dict[str, Any] | None = None  # generators, for one that cannot jump
+
+    def draw(self, loader: Any, len_epoch: int | None) -> Iterator[Any]:
+        """Batches until the epoch has ``len_epoch`` finished ones; None: until the pass ends.
+
+        Raises:
+            RunError: the data has no batch, or the place of a stop is not to be found in it.
+        """
+        while len_epoch is None or self.counters.batch < len_epoch:
+            if self._iterator is None:
+                self._iterator = self._begin(loader)
+            start = time.perf_counter()
+            batch = next(self._iterator, self)
+            self.seconds_waited += time.perf_counter() - start
+            if batch is not self:
+                self._num_left = None if self._num_left is None else self._num_left - 1
+                yield batch
+                continue
+            if self.counters.samples == 0:
+                raise RunError("the training data has no batch; is the batch size larger than the "
+                               "data, with drop_last?")
+            self._iterator = self._start_of_pass = None
+            self.counters.finish_pass()
+            if len_epoch is None:
+                return
+
+    def is_last(self, len_epoch: int | None) -> bool:
+        """Whether the epoch is known to have no batch after the one that was just finished."""
+        return self._num_left == 0 if len_epoch is None else self.counters.batch >= len_epoch
+
+    def num_in_epoch(self, loader: Any, len_epoch: int | None) -> int | None:
+        """Batches of the epoch, those that are finished included, or None if nobody knows."""
+        if len_epoch is not None:
+            return len_epoch
+        left = self._count_left(loader) if self._iterator is None else self._num_left
+        return None if left is None else self.counters.batch + left
+
+    def count(self, loader: Any, batch: Any) -> int:
+        """Samples of a batch, as they are counted to find the place again."""
+        if hasattr(loader, "size_of_batch"):
+            return loader.size_of_batch(self.counters.samples) or num_samples(batch)
+        return num_samples(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"setup": self._setup, "start_of_pass": self._start_of_pass}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._setup, self._start_of_pass = state["setup"], state["start_of_pass"]
+
+    def _begin(self, loader: Any) -> Iterator[Any]:
+        """An iterator from the place on that the counters say."""
+        self._num_left = self._count_left(loader)
+        if _is_stream(loader):
+            self._check_stream(loader)
+        if hasattr(loader, "place"):
+            loader.place(self.counters.passes, self.counters.samples)
+            return iter(loader)
+        generator = getattr(loader, "generator", None)
+        if self.counters.samples == 0 or self._start_of_pass is None:
+            self._start_of_pass = {
+                "random": RandomState().state_dict(),
+                "generator": None if generator is None else generator.get_state()}
+            return after_samples(iter(loader), self.counters.samples)
+        logger.warning("reading %d samples again to get to where the run was stopped: their order "
+                       "is as it was%s; a loader derived from BaseDataLoader jumps there and is "
+                       "exact", self.counters.samples, " if the data set repeats itself" if (
+                           _is_stream(loader)) else ", random augmentation may not be")
+        with preserved():
+            RandomState().load_state_dict(self._start_of_pass["random"])
+            if generator is not None:
+                generator.set_state(self._start_of_pass["generator"])
+            batches = after_samples(iter(loader), self.counters.samples)
+            first = next(batches, None)
+        return iter(()) if first is None else _with_first(first, batches)
+
+    def _count_left(self, loader: Any) -> int | None:
+        if hasattr(loader, "num_batches"):
+            return loader.num_batches(self.counters.samples)
+        if _is_stream(loader) or not has_length(loader):
+            return None
+        return max(len(loader) - (self.counters.batch if self.counters.samples else 0), 0)
+
+    def _check_stream(self, loader: Any) -> None:
+        """What holds for an iterable data set: its order is that of its workers' batches.
+
+        Raises:
+            RunError: in the middle of a pass another order would repeat samples or leave some out.
+        """
+        setup = {"num_workers": max(loader.num_workers, 1), "batch_size": loader.batch_size}
+        if not self._setup:
+            logger.info("iterable data set: num_workers %d gives the same run again, another "
+                        "number another run", loader.num_workers)
+        elif self.counters.samples and setup != self._setup and (
+                max(setup["num_workers"], self._setup["num_workers"]) > 1):
+            raise RunError(f"the run was stopped in the middle of an iterable data set, read with "
+                           f"{self._setup}; with {setup} some samples would come twice and others "
+                           "not at all. Resume with the former, or from an epoch's checkpoint")
+        self._setup = setup
+
+
+def _is_stream(loader: Any) -> bool:
+    return isinstance(getattr(loader, "dataset", None), IterableDataset)
+
+
+def _with_first(first: Any, others: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from others

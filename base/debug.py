@@ -1,0 +1,69 @@
+"""The switches for looking at a run before it is trained: --debug, --overfit, --dry-run."""
+
+import json
+import logging
+from itertools import islice
+from typing import Any
+
+import torch
+
+from base.optimizers import learning_rates
+from base.start import without_trace
+from logger.console import table
+from utils.batches import shapes
+from utils.devices.parallel import unwrap_model
+from utils.errors import ConfigError
+
+logger = logging.getLogger("train")
+
+
+def limited(config: Any, data_loader: Any, valid_data_loader: Any) -> tuple[Any, Any]:
+    """The loaders, or their first batches only: two of each with anomaly detection (--debug), or
+    the same ones for training and validation (--overfit)."""
+    if config.num_batches is None:
+        return data_loader, valid_data_loader
+    batches = list(islice(data_loader, config.num_batches))
+    if config.is_overfit:
+        return batches, batches
+    torch.autograd.set_detect_anomaly(True)
+    if valid_data_loader is not None:
+        valid_data_loader = list(islice(valid_data_loader, config.num_batches))
+    return batches, valid_data_loader
+
+
+def describe(trainer: Any) -> None:
+    """Trains on one batch in memory, validates one, and shows what came of it (--dry-run).
+
+    Raises:
+        ConfigError: the monitored value is not among those that the epoch gives.
+    """
+    logger.info("%s", json.dumps(trainer.config.config, indent=4, default=str))
+    for label, loader in (("training", trainer.data_loader),
+                          ("validation", trainer.valid_data_loader)):
+        if loader is None:
+            continue
+        count = trainer.train_data.num_in_epoch(loader, None)
+        logger.info("%s: %s batches per epoch", label, "an unknown number of" if (
+            count is None) else count)
+    if trainer.len_epoch:
+        logger.info("trainer.len_epoch: %d batches per epoch", trainer.len_epoch)
+
+    model = unwrap_model(trainer.model)
+    outputs: list[str] = []
+    hook = model.register_forward_hook(lambda *call: outputs.append(shapes(call[2])))
+    trainer.data_loader = list(islice(trainer.data_loader, 1))
+    if trainer.do_validation:
+        trainer.valid_data_loader = list(islice(trainer.valid_data_loader, 1))
+    trainer.len_epoch = None
+    logger.info("batch: %s", shapes(trainer.data_loader[0] if trainer.data_loader else None))
+    with without_trace(trainer):
+        log = trainer._train_epoch(1)
+    hook.remove()
+    logger.info("parameters: %d", sum(parameter.numel() for parameter in model.parameters()))
+    logger.info("output: %s", outputs[0] if outputs else "the model was not called")
+    log = {**log, **learning_rates(trainer.optimizer)}
+    logger.info("the epoch's log, after one batch:\n%s", table(log))
+    if trainer.mnt_metric is not None and trainer.mnt_metric not in log and (
+            not trainer.callbacks.may_add):
+        raise ConfigError(f"trainer.monitor watches {trainer.mnt_metric!r}, but the epoch's log "
+                          f"has {', '.join(log)}")

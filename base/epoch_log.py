@@ -1,0 +1,96 @@
+"""What is told of an epoch: a bar and log points in it, then its values in log, history, events."""
+
+import time
+from datetime import datetime
+from typing import Any
+
+from base.callback import Callback
+from base.optimizers import learning_rates
+from logger.console import by_mode, epoch_lines, loading_hint
+from logger.logger import BAR_SHOWS
+from logger.progress_bar import ProgressBar
+
+MAX_SHOWN = 2  # losses on the bar and in the line; TensorBoard gets all
+
+
+class StepLog(Callback):
+    """A bar for an epoch's batches, and every ``log_step`` batches the losses, lr and rate."""
+
+    adds_to_log = False
+
+    def __init__(self) -> None:
+        self._bar = ProgressBar()
+
+    def on_epoch_start(self, trainer: Any, epoch: int) -> None:
+        self._label, done = f"epoch {epoch}", trainer.counters.batch
+        self._total = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
+        self._since, self._batches = time.monotonic(), 0
+        if trainer.settings.verbosity > 1 and not trainer.is_classic:
+            self._bar.open(self._label, self._total, done)
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        self._bar.update()
+        self._batches += 1
+        if batch_idx % trainer.log_step == 0:
+            self._tell(trainer, batch_idx, batch)
+
+    def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
+        self._bar.close()
+
+    def on_train_end(self, trainer: Any) -> None:
+        self._bar.close()
+
+    def _tell(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        losses = _losses(trainer.train_metrics)  # waits for the device
+        rates = learning_rates(trainer.optimizer)
+        now = time.monotonic()
+        per_second = self._batches * trainer.num_samples(batch) / max(now - self._since, 1e-9)
+        self._since, self._batches = now, 0
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in
+                            list(losses.items())[:MAX_SHOWN])
+        speed = f"{per_second:.0f} samples/s"
+        self._bar.show(f"{figures}  {speed}")
+        trainer.logger.debug(
+            "%s  batch %d%s  %s  %s  %s", self._label, batch_idx,
+            f"/{self._total}" if self._total else "", figures,
+            "  ".join(f"{name} {lr:.3g}" for name, lr in rates.items()), speed, extra=BAR_SHOWS)
+        trainer.writer.step = trainer.counters.step
+        for name, value in losses.items():
+            trainer.writer.add_scalar(f"batch_{name}", value)
+        if trainer.schedulers.by_step:  # else the epoch's value says it all
+            for name, lr in rates.items():
+                trainer.writer.add_scalar(name, lr)
+
+
+def tell_epoch(trainer: Any, log: dict[str, Any], *, is_best: bool, seconds: float,
+               seconds_waited: float) -> None:
+    """A finished epoch: console, log file, a row of the history.
+
+    Args:
+        log: numbers by name; ``epoch`` is one. seconds: that it took, ``seconds_waited`` of these
+            for the loader.
+    """
+    trainer.history.append({
+        "epoch": log["epoch"], "step": trainer.counters.step, "seconds": round(seconds, 3),
+        "time": datetime.now().isoformat(timespec="seconds"), **log})
+    if trainer.config.folder.is_recorded:  # else the file belongs to what was saved before
+        trainer.history.write()
+    for line in epoch_lines(log, epochs=trainer.epochs, seconds=seconds, is_best=is_best):
+        trainer.logger.info(line)
+    if hint := loading_hint(seconds_waited, seconds):
+        trainer.logger.info(hint)
+
+
+def write_epoch(writer: Any, log: dict[str, Any], step: int) -> None:
+    """An epoch's numbers, the lr among them, to TensorBoard: ``loss/train``, ``loss/valid``."""
+    for mode, values in by_mode(log).items():
+        writer.step, writer.mode = step, mode
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                writer.add_scalar(name, value)
+
+
+def _losses(tracker: Any) -> dict[str, float]:
+    """The losses of the last batch, of what a tracker was updated with."""
+    return {name: float(value) for name, value in getattr(tracker, "last", {}).items()
+            if name == "loss" or name.endswith("_loss")}

@@ -1,0 +1,41 @@
+"""Whether the losses are finite."""
+
+from typing import Any
+
+from base.callback import Callback
+from base.optimizers import learning_rates
+from utils.errors import RunError
+
+
+class LossCheck(Callback):
+    """Ends a run whose loss is NaN or infinite, before anything of it is saved.
+
+    Looks at each batch on the CPU, where that costs nothing; on a device, which would have to be
+    waited for, at log points.
+    """
+
+    adds_to_log = False
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        if trainer.device.type == "cpu" or batch_idx % trainer.log_step == 0:
+            self._check(trainer, f"batch {batch_idx}", batch)
+
+    def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
+        self._check(trainer, "one of its last batches", None)
+
+    @staticmethod
+    def _check(trainer: Any, where: str, batch: Any) -> None:
+        tracker = trainer.train_metrics
+        name = tracker.not_finite() if hasattr(tracker, "not_finite") else None
+        if name is None:
+            return
+        indices, counters, loader = None, trainer.counters, trainer.data_loader
+        if batch is not None and trainer.device.type == "cpu" and hasattr(loader, "samples_at"):
+            size = trainer.num_samples(batch)
+            indices = loader.samples_at(counters.passes, counters.samples - size, size)
+        lrs = ", ".join(f"{key} {lr:g}" for key, lr in learning_rates(trainer.optimizer).items())
+        samples = "" if indices is None else f" The samples of the batch: {indices}."
+        where += "" if trainer.device.type == "cpu" else " or before"
+        raise RunError(f"the {name} is not finite (epoch {counters.epoch + 1}, {where}, {lrs})."
+                       f"{samples} Look at the data, try a lower lr; the last checkpoint is from "
+                       "before")

@@ -1,0 +1,80 @@
+"""What is looked at before a run's first step, while nothing is on the disk yet."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from base.monitor import check_name
+from base.optimizers import learning_rates, warn_of_untrained
+from logger.console import VALID
+from utils.errors import ConfigError
+from utils.rng import preserved
+
+logger = logging.getLogger(__name__)
+
+
+def check_start(trainer: Any) -> None:
+    """Tries the validation, and checks what would otherwise be found after hours.
+
+    Raises:
+        ConfigError: a monitored name that will not come, or a schedule shorter than the run.
+    """
+    warn_of_untrained(trainer.model, "model", trainer.optimizer)
+    warn_of_untrained(trainer.criterion, "loss", trainer.optimizer)
+    if trainer.early_stop > 0 and trainer.mnt_mode == "off":
+        logger.warning("trainer.early_stop has no effect without trainer.monitor")
+    if trainer.is_classic:  # its loops and logs are its own
+        if hasattr(trainer.data_loader, "place"):
+            trainer.data_loader.place(trainer.counters.epoch)
+        return
+    valid_names = _try_validation(trainer)
+    if trainer.mnt_metric is not None:
+        both = [name.removeprefix(VALID) for name in valid_names or ()]
+        train_names = dict.fromkeys([*trainer.train_metrics.keys, *both,
+                                     *learning_rates(trainer.optimizer)])
+        check_name(trainer.mnt_metric, list(train_names), valid_names,
+                   may_add=trainer.callbacks.may_add)
+    batches = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
+    trainer.schedulers.check_end(batches and batches * trainer.epochs, trainer.epochs)
+
+
+def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:
+    """What could not be known before the first epoch: that the monitored value does not come.
+
+    Raises:
+        ConfigError: unless the log is that of a classic trainer, which is only warned.
+    """
+    text = (f"trainer.monitor watches {trainer.mnt_metric!r}, but the epoch's log has "
+            f"{', '.join(log)}")
+    if not trainer.is_classic:
+        raise ConfigError(f"{text}. The epoch is saved: go on with another trainer.monitor")
+    logger.warning("%s: neither a best model nor early stopping without it", text)
+    trainer.mnt_mode, trainer.mnt_metric = "off", None
+
+
+@contextlib.contextmanager
+def without_trace(trainer: Any) -> Iterator[None]:
+    """A trial: nothing is written, no callback called, no warning of a metric on few samples."""
+    callbacks, is_writing = trainer.callbacks, trainer.writer.enabled
+    trainer.callbacks, trainer.writer.enabled = type(callbacks)(), False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        trainer.callbacks, trainer.writer.enabled = callbacks, is_writing
+
+
+def _try_validation(trainer: Any) -> list[str] | None:
+    """The names that the validation gives; None if it was not tried."""
+    if not trainer.do_validation:
+        return []
+    count = trainer.settings.sanity_batches
+    if not count:
+        return None
+    with without_trace(trainer), preserved():
+        return [f"{VALID}{name}" for name in trainer.evaluate(
+            list(islice(iter(trainer.valid_data_loader), count)))]

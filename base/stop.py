@@ -1,0 +1,133 @@
+"""How a run ends: by itself, by a signal, by the clock, by an error; said, with what goes on."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from base.checkpoint.resume import settle_folder
+from logger.console import go_on_hint
+from logger.logger import FILE_ONLY, RESULT
+from utils.errors import RunError
+from utils.runs.folder import LATEST, is_finished
+from utils.signals import StopSignals
+
+
+class StopRun(Exception):
+    """Leaves the training loop between two steps, to save and stop."""
+
+
+class Stop(StopSignals):
+    """Whether a run was asked to stop: by a signal, or because its time is up.
+
+    Args:
+        max_seconds: from entering the context on; None is no limit.
+    """
+
+    def __init__(self, max_seconds: float | None = None) -> None:
+        super().__init__()
+        self.max_seconds = math.inf if max_seconds is None else max_seconds
+        self._deadline = math.inf
+
+    def __enter__(self) -> "Stop":
+        super().__enter__()
+        self._deadline = time.monotonic() + self.max_seconds
+        return self
+
+    @property
+    def is_asked(self) -> bool:
+        return self.received is not None or (
+            self._deadline < math.inf and time.monotonic() >= self._deadline)
+
+    def reason(self) -> tuple[str, int]:
+        """In words, and the exit status: 128 + signal, or as of the command timeout."""
+        if self.received is None:
+            return "the time is up (trainer.max_seconds)", 124
+        return f"stopped by {signal.Signals(self.received).name}", 128 + self.received
+
+
+@contextlib.contextmanager
+def ending(trainer: Any) -> Iterator[None]:
+    """Around the epochs of a run: saves when it is stopped, closes its parts, tells how it ended.
+
+    Raises:
+        SystemExit: stopped by a signal or by the clock, with everything saved.
+    """
+    state, reason, status = "failed", "", 0
+    try:
+        with trainer.stop:
+            try:
+                yield
+            except StopRun:
+                trainer._save_latest()
+            finally:
+                with contextlib.ExitStack() as closing:  # each, whatever happens to another
+                    closing.callback(trainer.saver.wait)
+                    closing.callback(trainer.writer.close)
+                    closing.callback(trainer.callbacks.call, "on_train_end", trainer)
+        if trainer.is_over or not trainer.stop.is_asked:
+            state = _state_of_end(trainer)
+            _tell_finished(trainer)
+        else:
+            reason, status = trainer.stop.reason()
+            state = "stopped"
+            trainer.logger.log(RESULT, "%s %s; %s", reason, trainer.counters.place(),
+                               _go_on_hint(trainer))
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        trainer.logger.error("the run ended by this error:", exc_info=True, extra=FILE_ONLY)
+        trainer.logger.warning("the run ended by %s; %s", type(error).__name__,
+                               _go_on_hint(trainer))
+        raise
+    finally:
+        with contextlib.suppress(RunError):  # the disk is full: then this was said before
+            trainer.config.folder.tell(state, reason=reason, epoch=trainer.counters.epoch)
+        trainer.config.folder.release()
+    if status:
+        raise SystemExit(status)
+
+
+def tell_nothing_to_do(trainer: Any) -> None:
+    """A run that is over, resumed: what would make it go on. One that was killed after its last
+    save is brought to its end."""
+    monitor, epochs, folder = trainer.best_monitor, trainer.counters.epoch, trainer.config.folder
+    if folder.goes_on and trainer.config.resume.name == LATEST and not is_finished(folder.save_dir):
+        trainer.config.make_folder()
+        settle_folder(trainer, is_best=False)
+        folder.tell(_state_of_end(trainer), reason="", epoch=epochs)
+        folder.release()
+    if monitor.should_stop:
+        trainer.logger.log(RESULT, (
+            "nothing to do: the run stopped early after epoch %d, for %s did not improve for %d "
+            "epochs. To go on, give trainer.early_stop=%d or more, or 0"), epochs, monitor.metric,
+            monitor.epochs_without_improvement, monitor.epochs_without_improvement + 1)
+    else:
+        trainer.logger.log(RESULT, "nothing to do: the run has its %d epochs. To go on, give "
+                           "trainer.epochs=%d or more", epochs, epochs + 1)
+
+
+def _state_of_end(trainer: Any) -> str:
+    return "stopped early" if trainer.best_monitor.should_stop else "finished"
+
+
+def _tell_finished(trainer: Any) -> None:
+    monitor = trainer.best_monitor
+    if trainer.config.is_debug:
+        trainer.logger.log(RESULT, "the debug run is over; nothing of it is kept")
+        return
+    if monitor.should_stop:
+        trainer.logger.info("no improvement of %s for %d epochs: stopping early", monitor.metric,
+                            monitor.epochs_without_improvement)
+    best = "" if not monitor.best_epoch else (
+        f", best {monitor.metric} {monitor.best:.6g} in epoch {monitor.best_epoch}")
+    trainer.logger.log(RESULT, "finished %d epochs%s: %s", trainer.counters.epoch, best,
+                       trainer.checkpoint_dir)
+
+
+def _go_on_hint(trainer: Any) -> str:
+    if trainer.config.is_debug:
+        return "nothing of a debug run is kept"
+    folder = trainer.config.folder
+    return go_on_hint(folder.save_dir / LATEST) if folder.is_made else "nothing was written yet"

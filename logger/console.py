@@ -1,0 +1,79 @@
+"""The layout of lines on the console: at most 80 columns, the numbers below each other."""
+
+import shlex
+import textwrap
+from pathlib import Path
+from typing import Any
+
+WIDTH = 80
+VALID = "val_"
+
+
+def number(value: Any) -> str:
+    """A number to four digits, a table by its size, anything else as text."""
+    if isinstance(value, list):
+        return f"[{len(value)}x{len(value[0])}]" if value and isinstance(value[0], list) else (
+            f"[{len(value)}]")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def plain_number(value: Any) -> Any:
+    """A scalar of torch or numpy as Python's own, an array as lists; other things as they are."""
+    if not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()  # waits for the device
+    except (RuntimeError, ValueError):  # more than one element
+        return value.tolist()
+
+
+def table(values: dict[str, Any]) -> str:
+    """Names and values, one below the other."""
+    width = max(map(len, values), default=0)
+    return "\n".join(f"{name:<{width}}  {number(value)}" for name, value in values.items())
+
+
+def epoch_lines(log: dict[str, Any], *, epochs: int, seconds: float, is_best: bool) -> list[str]:
+    """An epoch's log: a headline, a line of training and one of validation.
+
+    Args:
+        log: every entry but ``epoch`` is shown.
+        seconds: that the epoch took.
+    """
+    lines = [f"epoch {log['epoch']}/{epochs}  {seconds:.1f} s{'  best so far' if is_best else ''}"]
+    for label, row in by_mode(log).items():
+        if row:
+            text = "  ".join(f"{key}\0{number(value):<6}" for key, value in row.items())
+            wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"  {label}  ",
+                                    subsequent_indent=" " * 9, break_on_hyphens=False)
+            lines += [line.replace("\0", " ").rstrip() for line in wrapped]
+    return lines
+
+
+def by_mode(log: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The values of training and of validation, the latter without their prefix."""
+    return {"train": {key: value for key, value in log.items()
+                      if key != "epoch" and not key.startswith(VALID)},
+            "valid": {key.removeprefix(VALID): value for key, value in log.items()
+                      if key.startswith(VALID)}}
+
+
+def loading_hint(waited: float, seconds: float) -> str | None:
+    """What to do about an epoch of which much went into waiting for the loader.
+
+    Args:
+        waited: seconds of it. seconds: of the whole epoch; short ones say nothing.
+    """
+    if seconds < 10 or waited < 0.3 * seconds:
+        return None
+    return (f"{waited / seconds:.0%} of the epoch was waiting for data: try more "
+            "data_loader.args.num_workers, or InMemoryDataset if it fits in memory")
+
+
+def go_on_hint(latest: Path) -> str:
+    """The command that goes on from a checkpoint, if it was written."""
+    if not latest.exists():
+        return "no checkpoint was written yet"
+    return f"go on with:\n  python train.py --resume {shlex.quote(latest.as_posix())}"

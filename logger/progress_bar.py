@@ -1,0 +1,60 @@
+"""The progress bar of an epoch, whole at 80 columns, and lines written above it."""
+
+import sys
+from typing import Any, TextIO
+
+WITH_TOTAL = "{desc} |{bar}| {percentage:3.0f}% {remaining} left"
+WITHOUT_TOTAL = "{desc}  {n_fmt} batches  {elapsed}"
+_shown: list["ProgressBar"] = []
+
+
+class ProgressBar:
+    """A bar on standard error, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._label = ""
+
+    def open(self, label: str, total: int | None, done: int = 0) -> None:
+        """Shows the bar.
+
+        Args:
+            label: what is going on.
+            total: batches, or None if nobody knows. done: of these, already.
+        """
+        self.close()
+        if not sys.stderr.isatty():
+            return
+        from tqdm import tqdm
+
+        self._label = label
+        self._bar = tqdm(total=total, initial=done, desc=label, leave=False, dynamic_ncols=True,
+                         bar_format=WITHOUT_TOTAL if total is None else WITH_TOTAL)
+        _shown.append(self)
+
+    def update(self) -> None:
+        """One more batch is finished."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def show(self, text: str) -> None:
+        """Puts figures beside the label, from the next update on."""
+        if self._bar is not None:
+            self._bar.set_description_str(f"{self._label}  {text}", refresh=False)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            _shown.remove(self)
+            self._bar.close()
+            self._bar = None
+
+
+def write_above(text: str, stream: TextIO) -> bool:
+    """Writes a line above the bar; False, and nothing written, if none is shown."""
+    if not _shown:
+        return False
+    from tqdm import tqdm
+
+    tqdm.write(text, file=stream)
+    return True

@@ -1,0 +1,1 @@
+"""None of one's own: torchmetrics has them."""

@@ -1,0 +1,145 @@
+"""What a validation leaves behind: nothing."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from base.evaluation import evaluating
+from tests.framework.tiny_run import (
+    ClippingTrainer,
+    final_state,
+    history,
+    make_trainer,
+    same,
+    train,
+)
+from utils.metric_tracker import make_tracker
+
+
+def test_each_module_is_in_eval_mode_and_gets_its_own_mode_back() -> None:
+    model, critic = nn.Sequential(nn.Linear(1, 1), nn.Dropout()), nn.BatchNorm1d(1)
+    model[1].eval()  # a frozen part stays frozen
+    with pytest.raises(KeyError), evaluating([model, critic]):
+        assert not any(module.training for module in [*model.modules(), critic])
+        raise KeyError
+    assert [module.training for module in [*model.modules(), critic]] == [True, True, False, True]
+
+
+def test_no_gradients_are_kept_and_random_streams_stay() -> None:
+    model, before = nn.Linear(1, 1), torch.get_rng_state()
+    with evaluating([model]):
+        output = model(torch.randn(2, 1))
+    assert not output.requires_grad and torch.equal(torch.get_rng_state(), before)
+
+
+class Caching(nn.Module):
+    """Keeps a table that it makes at its first use, be it in the validation."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.table: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.body(x)
+        if self.table is None:
+            self.table = torch.linspace(0.5, 1.5, output.shape[1])
+        return output * self.table
+
+
+def test_what_a_model_caches_in_the_validation_can_be_trained_with(tmp_path: Any) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.model = Caching(trainer.model)
+    trainer.train()
+    assert trainer.counters.epoch == 2
+
+
+class WithLoss(nn.Module):
+    """A criterion with parameters, a buffer and a mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("mean", torch.zeros(()))
+        self.modes: list[bool] = []
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.modes.append(self.training)
+        loss = nn.functional.cross_entropy(output * self.scale, target)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * loss.detach()
+        return loss
+
+
+class TrainsItsLoss(ClippingTrainer):
+    def __init__(self, model: Any, criterion: Any, metrics: Any, optimizer: Any, *args: Any,
+                 **options: Any) -> None:
+        criterion = WithLoss()
+        optimizer.add_param_group({"params": criterion.parameters(), "lr": 0.2})
+        super().__init__(model, criterion, metrics, optimizer, *args, **options)
+
+
+def test_criterion_is_in_eval_mode_in_the_validation_only(tmp_path: Any) -> None:
+    trainer = make_trainer(tmp_path, kind=TrainsItsLoss, epochs=1, sanity_batches=0)
+    trainer.train()
+    assert trainer.criterion.modes == [True] * 5 + [False] and trainer.criterion.training
+
+
+@pytest.mark.parametrize("stop_batch", [2, 5, 7])
+def test_criterion_with_state_is_saved_and_restored(tmp_path: Any, stop_batch: int) -> None:
+    whole = train(tmp_path / "whole", kind=TrainsItsLoss)
+    folder = train(tmp_path / "parts", kind=TrainsItsLoss, stop_batch=stop_batch)
+    train(tmp_path / "parts", kind=TrainsItsLoss, resume=folder / "latest.pth")
+    state = final_state(folder)
+    assert state["parts"]["criterion"].keys() == {"scale", "mean"}
+    assert same(state, final_state(whole)) and history(folder) == history(whole)
+
+
+class WithCritic(TrainsItsLoss):
+    """Has a network more, which is made after everything else."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.critic = nn.Linear(1, 1)
+
+
+def test_evaluation_of_a_checkpoint_has_the_state_of_everything(tmp_path: Any) -> None:
+    whole = make_trainer(tmp_path, kind=WithCritic)
+    whole.train()
+    other = make_trainer(tmp_path, kind=WithCritic, resume=whole.config.save_dir / "latest.pth")
+    nn.init.zeros_(other.critic.weight)
+    other.evaluate(other.valid_data_loader)
+    for name in ("model", "criterion", "critic"):
+        assert same(getattr(other, name).state_dict(), getattr(whole, name).state_dict())
+
+
+def test_metrics_that_draw_random_numbers_change_no_weight(tmp_path: Any) -> None:
+    def noisy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return torch.rand(())
+
+    folders = []
+    for name, metrics in (("without", []), ("with", [noisy])):
+        trainer = make_trainer(tmp_path / name)
+        trainer.train_metrics, trainer.valid_metrics = (make_tracker(metrics, "cpu")
+                                                        for _ in range(2))
+        trainer.train()
+        folders.append(trainer.config.save_dir)
+    assert same(*(final_state(folder)["state_dict"] for folder in folders))
+
+
+def test_samples_that_were_evaluated_are_counted(tmp_path: Any) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.evaluate(trainer.data_loader)
+    assert trainer.num_evaluated == 36
+    trainer.evaluate(trainer.valid_data_loader)
+    assert trainer.num_evaluated == 8
+
+
+def test_evaluation_of_other_data_leaves_the_validation_as_it_was(tmp_path: Any) -> None:
+    trainer = make_trainer(tmp_path)
+    own = trainer.valid_data_loader
+    with pytest.raises(TypeError):
+        trainer.evaluate([None])
+    assert trainer.valid_data_loader is own and trainer.model.training

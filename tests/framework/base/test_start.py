@@ -1,0 +1,125 @@
+"""What is found before the first step, while nothing is on the disk yet."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchmetrics.classification import MulticlassF1Score
+
+from base import Callback
+from tests.framework.tiny_run import ClippingTrainer, make_trainer, train
+from utils.errors import ConfigError, RunError
+from utils.metric_tracker import make_tracker
+
+
+class Counts(Callback):
+    """Adds a value to the log, as a callback may."""
+
+    def __init__(self) -> None:
+        self.num_validated = 0
+
+    def on_valid_batch_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        self.num_validated += 1
+
+    def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
+        log["val_own"] = 1.0
+
+
+class WholeSet(ClippingTrainer):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        metric = MulticlassF1Score(num_classes=2, average=None)
+        metric.__name__ = "F1"
+        self.valid_metrics = make_tracker([metric], "cpu")
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", ["val_acc", "val_F1", "val_F1_2", "los"])
+def test_monitored_value_that_will_not_come_is_refused_before_the_folder_is_made(
+        tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"'{name}', but.*loss, .*val_F1_0, val_F1_1"):
+        train(tmp_path, kind=WholeSet, monitor=f"max {name}")
+    assert not files_below(tmp_path)
+
+
+def test_each_value_of_a_vector_can_be_monitored(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, kind=WholeSet, monitor="max val_F1_1")
+    trainer.train()
+    assert trainer.best_monitor.has_best
+
+
+def test_value_that_a_callback_adds_can_be_monitored(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, monitor="max val_own", callbacks=(Counts(),))
+    trainer.train()
+    assert trainer.mnt_best == 1.0
+
+
+def test_value_that_never_comes_ends_the_run_with_its_epoch_saved(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"watches 'val_other'.*log has epoch, loss.*val_own.*"
+                                          "saved: go on with another"):
+        train(tmp_path, monitor="max val_other", callbacks=(Counts(),))
+    assert (tmp_path / "models" / "tiny" / "run" / "checkpoint-epoch1.pth").is_file()
+
+
+def test_trial_of_the_validation_calls_no_callback(tmp_path: Path) -> None:
+    callback = Counts()
+    trainer = make_trainer(tmp_path, callbacks=(callback,), epochs=1, sanity_batches=2)
+    trainer.train()
+    assert callback.num_validated == 1 and trainer.history.rows()[0]["val_own"] == 1.0
+
+
+class Fails(ClippingTrainer):
+    def _valid_epoch(self, epoch: int) -> dict[str, Any]:
+        raise RunError("no such class")
+
+
+@pytest.mark.parametrize("sanity_batches", [0, 1])
+def test_validation_that_fails_is_found_before_the_training(tmp_path: Path,
+                                                            sanity_batches: int) -> None:
+    with pytest.raises(RunError, match="no such class"):
+        train(tmp_path, kind=Fails, sanity_batches=sanity_batches)
+    assert bool(files_below(tmp_path)) is (sanity_batches == 0)
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_parameters_of_the_criterion_are_trained_or_told_not_to_be(
+        tmp_path: Path, is_trained: bool, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.criterion = nn.CrossEntropyLoss(weight=torch.ones(2))
+    trainer.criterion.scale = nn.Parameter(torch.ones(()))
+    if is_trained:
+        trainer.optimizer.add_param_group({"params": trainer.criterion.parameters()})
+    trainer.train()
+    told = [text for text in caplog.messages if "no optimizer trains" in text]
+    assert told == ([] if is_trained else [
+        "loss: no optimizer trains scale; give them to one, or freeze them"])
+
+
+def test_patience_without_a_monitor_is_told(tmp_path: Path,
+                                            caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path, monitor="off", early_stop=3, epochs=1)
+    assert "trainer.early_stop has no effect without trainer.monitor" in caplog.text
+
+
+class Warns(ClippingTrainer):
+    """As some metrics do: of few samples there may be none of a class."""
+
+    shown: list[bool] = []  # noqa: RUF012
+
+    def _valid_epoch(self, epoch: int) -> dict[str, Any]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.warn("few samples", UserWarning, stacklevel=1)
+        self.shown.append(bool(caught))
+        return super()._valid_epoch(epoch)
+
+
+@pytest.mark.filterwarnings("always:few samples")
+def test_warnings_of_the_trial_are_not_shown(tmp_path: Path) -> None:
+    train(tmp_path, kind=Warns, epochs=1)
+    assert Warns.shown == [False, True]

@@ -1,0 +1,1 @@
+"""A project of the smallest kind, which the tests of the framework stand on."""

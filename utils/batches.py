@@ -1,0 +1,122 @@
+"""What a batch may be, whatever its structure: moved to a device, counted, described."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import RunError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def to_device(batch: Any, device: "torch.device", *, channels_last: bool = False) -> Any:
+    """The batch with its tensors on ``device``; other things are left as they are.
+
+    Args:
+        batch: a tensor or whatever has ``to``; lists, tuples, named tuples, dicts and dataclasses
+            of such, nested.
+        channels_last: give images, (n, c, h, w), that memory layout.
+    """
+    if device.type == "cpu" and not channels_last:
+        return batch  # it is there
+    if hasattr(batch, "ndim"):
+        if channels_last and batch.ndim == 4:
+            import torch
+
+            return batch.to(device, non_blocking=True, memory_format=torch.channels_last)
+        return batch.to(device, non_blocking=True)
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, (list, tuple)):
+        moved = [to_device(item, device, channels_last=channels_last) for item in batch]
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device, channels_last=channels_last)
+                for key, value in batch.items()}
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return dataclasses.replace(batch, **{
+            field.name: to_device(getattr(batch, field.name), device, channels_last=channels_last)
+            for field in dataclasses.fields(batch) if field.init})
+    return batch
+
+
+def num_samples(batch: Any) -> int:
+    """Samples in a batch: the length of its first tensor, or of a list with an entry for each.
+
+    A list of strings, of dicts, of tensors of different lengths, ... has an entry for each sample;
+    one of tensors of the same length is taken for several fields. Where nothing tells, it is 1.
+    """
+    fields = _items(batch)
+    if fields is None or all(isinstance(field, (str, int, float)) for field in fields):
+        fields = [batch]
+    sizes = [_size(field) for field in fields]
+    return next((size for size, is_sure in sizes if size and is_sure),
+                next((size for size, _ in sizes if size), 1))
+
+
+def after_samples(batches: Iterator[Any], skip_samples: int) -> Iterator[Any]:
+    """The batches that come after so many samples; those before are read and dropped.
+
+    Raises:
+        RunError: no batch ends there.
+    """
+    while skip_samples > 0:
+        batch = next(batches, None)
+        if batch is None:
+            return
+        skip_samples -= num_samples(batch)
+    if skip_samples < 0:
+        raise RunError("the run was stopped after a sample at which no batch ends now; resume with "
+                       "the batch_size and num_workers that it had, or an epoch's checkpoint")
+    yield from batches
+
+
+def tensors_in(batch: Any) -> "Iterator[torch.Tensor]":
+    """All tensors in nested lists, tuples, dicts and dataclasses."""
+    if hasattr(batch, "ndim"):
+        yield batch
+    else:
+        for item in _items(batch) or ():
+            yield from tensors_in(item)
+
+
+def shapes(batch: Any) -> str:
+    """A batch's nested structure with the type and shape of each tensor."""
+    if hasattr(batch, "shape"):
+        return f"{str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
+    if isinstance(batch, Mapping):
+        return "{" + ", ".join(f"{key}: {shapes(value)}" for key, value in batch.items()) + "}"
+    if isinstance(batch, (list, tuple)):
+        inner = [shapes(value) for value in batch[:4]] + ["..."] * (len(batch) > 4)
+        return f"({', '.join(inner)})"
+    return type(batch).__name__
+
+
+def _items(batch: Any) -> list[Any] | None:
+    """The parts of a structure; None of anything else."""
+    if isinstance(batch, Mapping):
+        return list(batch.values())
+    if isinstance(batch, (list, tuple)):
+        return list(batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+    return None
+
+
+def _size(field: Any) -> tuple[int, bool]:
+    """How many samples a part of a batch has (0: it does not tell), and whether that is sure."""
+    if hasattr(field, "ndim"):
+        return (len(field), True) if field.ndim else (0, False)
+    if hasattr(field, "to") and not isinstance(field, Mapping):  # an object of its own kind
+        return getattr(field, "num_graphs", 0), False
+    items = _items(field)
+    if not items:
+        return 0, False
+    if isinstance(field, (list, tuple)):
+        lengths = {len(item) if hasattr(item, "ndim") and item.ndim else None for item in items}
+        if None not in lengths and len(lengths) == 1:
+            return len(items[0]), False
+        if None not in lengths or lengths == {None}:
+            return len(items), True
+    return num_samples(field), True

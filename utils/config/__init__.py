@@ -1,0 +1,1 @@
+"""From the command line and a JSON file to checked settings."""

@@ -1,0 +1,44 @@
+"""Which device to train on."""
+
+import functools
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_device(n_gpu_use: int) -> "tuple[torch.device, list[int]]":
+    """Chooses the device for ``n_gpu_use`` GPUs; with fewer present, warns and takes those.
+
+    Args:
+        n_gpu_use: 0 is the CPU. Without CUDA, 1 or more is Apple's GPU if there is one.
+
+    Returns:
+        The device to place the model on, and the ids of the GPUs to use: the first ones.
+    """
+    import torch
+
+    present = torch.cuda.device_count()
+    if n_gpu_use > 0 and not present and torch.backends.mps.is_available():
+        return torch.device("mps"), []
+    if n_gpu_use > present:
+        _warn_once(n_gpu_use, present)
+    ids = list(range(min(n_gpu_use, present)))
+    return torch.device("cuda:0" if ids else "cpu"), ids
+
+
+def can_pin_memory() -> bool:
+    """Whether copies from pinned host memory are faster here: there is CUDA."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@functools.cache
+def _warn_once(wanted: int, present: int) -> None:
+    logger.warning("n_gpu is %d, but this machine has %s: training on %s", wanted,
+                   f"only {present}" if present else "no usable GPU",
+                   "those" if present else "the CPU")
