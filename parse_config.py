@@ -15,9 +15,15 @@ from logger import setup_logging
 from logger.logger import LEVELS, set_console_level
 from utils.config.check import check_config, run_settings, trainer_settings
 from utils.config.command_line import CommandLine, add_options, parse_options, target_path
-from utils.config.sections import Modules, check_built, metric_name, refusals_told, resolve_name
+from utils.config.merging import differences, set_path
 from utils.config.settings import Problems, RunConfig, TrainerConfig
-from utils.config.tree import differences, set_path
+from utils.config.type_and_args import (
+    Modules,
+    check_built,
+    metric_name,
+    refusals_told,
+    resolve_name,
+)
 from utils.errors import ConfigError
 from utils.runs.folder import RunFolder
 

@@ -5,7 +5,7 @@ import collections
 from typing import TYPE_CHECKING
 
 from parse_config import ConfigParser
-from utils.config.sections import Modules
+from utils.config.type_and_args import Modules
 from utils.errors import clean_exit
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from base.checkpoint.saver import Saver
 from base.checkpoint.state import Gradients, make_checkpoint, networks_in, parts_of
 from base.counters import Counters
 from base.data.train_batches import TrainBatches
+from base.ending import Stop, StopRun, ending, tell_nothing_to_do
 from base.epoch_log import StepLog, tell_epoch, write_epoch
 from base.evaluation import evaluating
-from base.loss_check import LossCheck
+from base.finite_loss import LossCheck
 from base.monitor import Monitor
 from base.optimizers import StepWatch, learning_rates
 from base.schedulers import Schedulers
-from base.start import check_start, tell_unknown
-from base.stop import Stop, StopRun, ending, tell_nothing_to_do
+from base.start_checks import check_start, tell_unknown
 from logger.console import VALID, plain_number
 from logger.history import History
 from logger.visualization import TensorboardWriter

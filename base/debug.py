@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from base.optimizers import learning_rates
-from base.start import without_trace
+from base.start_checks import without_trace
 from logger.console import table
 from utils.batches import shapes
 from utils.devices.parallel import unwrap_model

@@ -24,7 +24,7 @@ from model.model import MnistModel
 from parse_config import ConfigParser
 from train import MODULES, build
 from trainer import Trainer
-from utils.config.tree import read_config
+from utils.config.merging import read_config
 from utils.runs.checkpoint_file import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

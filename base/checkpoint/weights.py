@@ -9,7 +9,7 @@ from torch import nn
 
 from utils.devices.parallel import unwrap_model
 from utils.errors import CheckpointError, ConfigError
-from utils.runs.find import find_checkpoint, newest_run
+from utils.runs.find_checkpoint import find_checkpoint, newest_run
 
 logger = logging.getLogger(__name__)
 WRAPPERS = ("module.", "_orig_mod.")

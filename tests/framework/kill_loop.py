@@ -17,7 +17,7 @@ import torch._dynamo  # what the first optimizer imports, so that no child has t
 
 from base.checkpoint import saver
 from tests.framework.tiny_run import final_state, history, same, train
-from utils.runs.find import find_checkpoint
+from utils.runs.find_checkpoint import find_checkpoint
 from utils.runs.folder import is_finished
 
 RUN = Path("models/tiny/run")

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from parse_config import ConfigParser
 from tests.framework.conftest import TOY
 from tests.framework.utils.config.modules import MODULES
+from utils.config.merging import leaves
 from utils.config.settings import SECTIONS, RunConfig, TrainerConfig
-from utils.config.tree import leaves
 from utils.errors import ConfigError
 
 EXAMPLE = json.loads((TOY / "config.json").read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-from utils.config.sections import Modules, check_parts
 from utils.config.settings import (
     CLASSIC,
     DEFAULTS,
@@ -17,6 +16,7 @@ from utils.config.settings import (
     shown,
     with_current_names,
 )
+from utils.config.type_and_args import Modules, check_parts
 from utils.errors import ConfigError
 
 logger = logging.getLogger("config")

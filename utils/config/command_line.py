@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.config.merging import apply_override, deep_merge, read_config, set_path
 from utils.config.misspellings import suggestion
 from utils.config.settings import DEFAULTS, FILE_NAME, Problems
-from utils.config.tree import apply_override, deep_merge, read_config, set_path
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import name_problem
 
@@ -88,7 +88,7 @@ class CommandLine:
             self.problems["--run-id"] = problem
 
     def _find_checkpoint(self, best_first: bool) -> None:
-        from utils.runs.find import auto_run, find_checkpoint, newest_run
+        from utils.runs.find_checkpoint import auto_run, find_checkpoint, newest_run
 
         resume = self.given("resume")
         try:

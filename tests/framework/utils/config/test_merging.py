@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from utils.config.tree import (
+from utils.config.merging import (
     apply_override,
     deep_merge,
     differences,

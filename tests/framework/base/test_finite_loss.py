@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from base import BaseDataLoader
-from base.loss_check import LossCheck
+from base.finite_loss import LossCheck
 from tests.framework.tiny_run import (
     STEPS_PER_EPOCH,
     ClippingTrainer,

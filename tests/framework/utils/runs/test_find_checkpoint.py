@@ -10,7 +10,7 @@ import pytest
 
 from utils.errors import CheckpointError
 from utils.runs.checkpoint_file import link_checkpoint, write_checkpoint
-from utils.runs.find import auto_run, find_checkpoint, newest_run
+from utils.runs.find_checkpoint import auto_run, find_checkpoint, newest_run
 
 
 def checkpoint(path: Path, epoch: int = 1, *, age: int = 0) -> Path:

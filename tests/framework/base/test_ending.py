@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from base import Callback
-from base.stop import Stop
+from base.ending import Stop
 from tests.framework.tiny_run import make_trainer, train
 
 RUN = Path("models/tiny/run")

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from tests.framework.utils.config.modules import MODULES
 from tests.framework.utils.config.test_settings import misspelt
-from utils.config.sections import (
+from utils.config.type_and_args import (
     check_arguments,
     check_built,
     check_part,
