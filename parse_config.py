@@ -105,10 +105,11 @@ class ConfigParser:
             command = CommandLine(args, options, problems=problems, best_first=best_first)
             config = cls(command.config, command.resume, run_id=command.given("run_id"),
                          new_run=bool(command.given("new_run")), modules=modules, command=command)
-        except ConfigError as error:
+        except (ConfigError, RecursionError) as error:
             if parser is None:
                 raise
-            parser.exit(2, f"{parser.prog}: error: {error}\n")
+            text = error if isinstance(error, ConfigError) else "the config is nested too deeply"
+            parser.exit(2, f"{parser.prog}: error: {text}\n")
         if changes := differences(command.before, command.config):
             logging.getLogger("config").info("changes to %s:\n%s", command.source,
                                              "\n".join(f"  {line}" for line in changes))

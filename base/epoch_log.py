@@ -1,12 +1,12 @@
 """What is told of an epoch: a bar and log points in it, then its values in log, history, events."""
 
+import textwrap
 import time
-from datetime import datetime
 from typing import Any
 
 from base.callback import Callback
 from base.optimizers import learning_rates
-from logger.console import by_mode, epoch_lines, loading_hint
+from logger.console import VALID, WIDTH, loading_hint, number
 from logger.logger import BAR_SHOWS
 from logger.progress_bar import ProgressBar
 
@@ -70,15 +70,38 @@ def tell_epoch(trainer: Any, log: dict[str, Any], *, is_best: bool, seconds: flo
         log: numbers by name; ``epoch`` is one. seconds: that it took, ``seconds_waited`` of these
             for the loader.
     """
-    trainer.history.append({
-        "epoch": log["epoch"], "step": trainer.counters.step, "seconds": round(seconds, 3),
-        "time": datetime.now().isoformat(timespec="seconds"), **log})
+    trainer.history.append(log, step=trainer.counters.step, seconds=seconds)
     if trainer.config.folder.is_recorded:  # else the file belongs to what was saved before
         trainer.history.write()
     for line in epoch_lines(log, epochs=trainer.epochs, seconds=seconds, is_best=is_best):
         trainer.logger.info(line)
     if hint := loading_hint(seconds_waited, seconds):
         trainer.logger.info(hint)
+
+
+def epoch_lines(log: dict[str, Any], *, epochs: int, seconds: float, is_best: bool) -> list[str]:
+    """An epoch's log: a headline, a line of training and one of validation.
+
+    Args:
+        log: every entry but ``epoch`` is shown.
+        seconds: that the epoch took.
+    """
+    lines = [f"epoch {log['epoch']}/{epochs}  {seconds:.1f} s{'  best so far' if is_best else ''}"]
+    for label, row in by_mode(log).items():
+        if row:
+            text = "  ".join(f"{key}\0{number(value):<6}" for key, value in row.items())
+            wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"  {label}  ",
+                                    subsequent_indent=" " * 9, break_on_hyphens=False)
+            lines += [line.replace("\0", " ").rstrip() for line in wrapped]
+    return lines
+
+
+def by_mode(log: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The values of training and of validation, the latter without their prefix."""
+    return {"train": {key: value for key, value in log.items()
+                      if key != "epoch" and not key.startswith(VALID)},
+            "valid": {key.removeprefix(VALID): value for key, value in log.items()
+                      if key.startswith(VALID)}}
 
 
 def write_epoch(writer: Any, log: dict[str, Any], step: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.optim import lr_scheduler as torch_schedulers
 
 from base.optimizers import each
-from utils.config.settings import shown
+from utils.config.misspellings import shown
 from utils.errors import ConfigError, RunError
 
 EACH_STEP = (torch_schedulers.OneCycleLR, torch_schedulers.CyclicLR)

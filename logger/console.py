@@ -1,7 +1,6 @@
-"""The layout of lines on the console: at most 80 columns, the numbers below each other."""
+"""Numbers, tables and hints for the console, which has 80 columns."""
 
 import shlex
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +32,6 @@ def table(values: dict[str, Any]) -> str:
     """Names and values, one below the other."""
     width = max(map(len, values), default=0)
     return "\n".join(f"{name:<{width}}  {number(value)}" for name, value in values.items())
-
-
-def epoch_lines(log: dict[str, Any], *, epochs: int, seconds: float, is_best: bool) -> list[str]:
-    """An epoch's log: a headline, a line of training and one of validation.
-
-    Args:
-        log: every entry but ``epoch`` is shown.
-        seconds: that the epoch took.
-    """
-    lines = [f"epoch {log['epoch']}/{epochs}  {seconds:.1f} s{'  best so far' if is_best else ''}"]
-    for label, row in by_mode(log).items():
-        if row:
-            text = "  ".join(f"{key}\0{number(value):<6}" for key, value in row.items())
-            wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"  {label}  ",
-                                    subsequent_indent=" " * 9, break_on_hyphens=False)
-            lines += [line.replace("\0", " ").rstrip() for line in wrapped]
-    return lines
-
-
-def by_mode(log: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The values of training and of validation, the latter without their prefix."""
-    return {"train": {key: value for key, value in log.items()
-                      if key != "epoch" and not key.startswith(VALID)},
-            "valid": {key.removeprefix(VALID): value for key, value in log.items()
-                      if key.startswith(VALID)}}
 
 
 def loading_hint(waited: float, seconds: float) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,16 @@ class History:
         self._lines: list[str] = []
         self._num_written: int | None = None  # None: what is in the file is not known
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Adds an epoch: numbers and strings; NaN and infinities are kept as ``NaN``, ``Infinity``.
+    def append(self, log: dict[str, Any], *, step: int, seconds: float) -> None:
+        """Adds the row of an epoch.
+
+        Args:
+            log: numbers and strings by name, ``epoch`` among them; NaN and infinities are kept as
+                ``NaN``, ``Infinity``.
+            step: optimizer steps of the run so far. seconds: that the epoch took.
         """
+        row = {"epoch": log["epoch"], "step": step, "seconds": round(seconds, 3),
+               "time": datetime.now().isoformat(timespec="seconds"), **log}
         self._lines.append(json.dumps(row, default=str))
 
     def rows(self) -> list[dict[str, Any]]:

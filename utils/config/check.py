@@ -3,17 +3,18 @@
 import logging
 from typing import Any
 
+from utils.config.misspellings import misspelt_keys, shown
 from utils.config.settings import (
     CLASSIC,
     DEFAULTS,
+    IN_TRAINER,
     OLDER_NAMES,
+    TOP_LEVEL,
     Problems,
     RunConfig,
     TrainerConfig,
     check_typed,
-    misspelt_keys,
     own_keys,
-    shown,
     with_current_names,
 )
 from utils.config.type_and_args import Modules, check_parts
@@ -42,7 +43,7 @@ def check_config(config: Any, modules: dict[str, Modules], *, problems: Problems
     excused = [] if modules else [path for path in typed
                                   if path in DEFAULTS and path not in CLASSIC]
     found = problems | {path: text for path, text in typed.items() if path not in excused}
-    misspelt = misspelt_keys(config) if isinstance(config, dict) else {}
+    misspelt = check_spelling(config)
     if modules and isinstance(config, dict):
         found |= misspelt | check_parts(config, modules)
     if found:
@@ -63,6 +64,13 @@ def check_config(config: Any, modules: dict[str, Modules], *, problems: Problems
             if key not in renamed:
                 values.setdefault(key, DEFAULTS[prefix + key])
     return excused
+
+
+def check_spelling(config: Any) -> Problems:
+    """Keys at the top and in ``trainer`` that look like a known one with a letter or two wrong."""
+    trainer = config.get("trainer") if isinstance(config, dict) else None
+    return {**(misspelt_keys(config, TOP_LEVEL) if isinstance(config, dict) else {}),
+            **(misspelt_keys(trainer, IN_TRAINER, "trainer.") if isinstance(trainer, dict) else {})}
 
 
 def run_settings(config: dict[str, Any], excused: list[str]) -> RunConfig:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.config.json_file import MAX_BYTES
 from utils.config.merging import apply_override, deep_merge, read_config, set_path
 from utils.config.misspellings import suggestion
 from utils.config.settings import DEFAULTS, FILE_NAME, Problems
@@ -254,7 +255,12 @@ def _dest(option: Any) -> str:
 def _plain(config: dict[Any, Any], source: str) -> dict[str, Any]:
     """A checkpoint's config as JSON gives it: nobody knows who has written it."""
     try:
-        return json.loads(json.dumps(config))
+        text = ""
+        for part in json.JSONEncoder().iterencode(config):  # a small file may stand for far more
+            text += part
+            if len(text) > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
+        return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: its config is not plain JSON ({error}); give one with -c and "
                           "take the weights by --init-from") from error

@@ -63,7 +63,9 @@ def leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """One line for each value that differs: ``trainer.epochs: 10 -> 20``."""
     before, after = dict(leaves(old)), dict(leaves(new))
-    paths = [*before, *(path for path in after if path not in before)]
+    above = {path[:length] for path in (*before, *after) for length in range(len(path))}
+    # an object that was or becomes empty is no value beside what it holds
+    paths = [path for path in dict.fromkeys((*before, *after)) if path not in above]
     return [f"{'.'.join(path)}: {_text(before, path)} -> {_text(after, path)}"
             for path in paths
             if json.dumps(before.get(path, ...), default=str)

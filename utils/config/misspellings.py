@@ -1,7 +1,9 @@
 """Names that somebody may have meant: for messages, and to refuse keys that look mistyped."""
 
+import json
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 def near_names(word: str, names: Iterable[str]) -> list[str]:
@@ -36,3 +38,17 @@ def num_edits(one: str, other: str) -> int:
                 edits = min(edits, two_before[j - 1] + 1)
             row.append(edits)
     return row[-1]
+
+
+def misspelt_keys(values: dict[str, Any], known: list[str], prefix: str = "") -> dict[str, str]:
+    """What to tell of the keys that look like a known one with a letter or two wrong, by path."""
+    nearest = {key: misspelling_of(key, known) for key in values if key not in known}
+    return {f"{prefix}{key}": f"unknown key (with {shown(values[key])}); did you mean {near!r}? A "
+                              "key of your own needs a name less like it"
+            for key, near in nearest.items() if near is not None}
+
+
+def shown(value: Any) -> str:
+    """A value as JSON, shortened."""
+    text = json.dumps(value, default=str, skipkeys=True)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticUndefined
 
-from utils.config.misspellings import misspelling_of
+from utils.config.misspellings import shown
 
 MAX_NAME = 100  # characters
 # CON, NUL, COM1, ... are devices on Windows, with any ending
@@ -134,22 +134,6 @@ def check_typed(config: Any) -> Problems:
     return problems | found
 
 
-def misspelt_keys(config: dict[str, Any]) -> Problems:
-    """Keys at the top and in ``trainer`` that look like a known one with a letter or two wrong."""
-    problems = {}
-    trainer = config.get("trainer")
-    sections: list[tuple[Any, list[str], str]] = [
-        (config, TOP_LEVEL, ""), (trainer, IN_TRAINER, "trainer.")]
-    for values, known, prefix in sections:
-        for key in values if isinstance(values, dict) else ():
-            near = None if key in known else misspelling_of(key, known)
-            if near is not None:
-                problems[f"{prefix}{key}"] = (
-                    f"unknown key (with {shown(values[key])}); did you mean {near!r}? A key of "
-                    "your own needs a name less like it")
-    return problems
-
-
 def own_keys(config: dict[str, Any]) -> list[str]:
     """Paths of the keys at the top and in ``trainer`` that are the user's own."""
     return [*(str(key) for key in config if key not in TOP_LEVEL),
@@ -209,12 +193,6 @@ def expected(schema: dict[str, Any]) -> str:
     if "minLength" in schema:
         return f"{text} that is not empty"
     return text
-
-
-def shown(value: Any) -> str:
-    """A value as JSON, shortened."""
-    text = json.dumps(value, default=str, skipkeys=True)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def plain(description: str) -> str:

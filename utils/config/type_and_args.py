@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from utils.config.misspellings import misspelling_of, suggestion
-from utils.config.settings import Problems, shown
+from utils.config.misspellings import misspelling_of, shown, suggestion
+from utils.config.settings import Problems
 from utils.errors import ConfigError, RunError
 
 KINDS = {

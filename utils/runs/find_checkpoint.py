@@ -106,6 +106,6 @@ def _models(root: Path, name: str | None) -> Path:
 
 def _run_folders(folder: Path) -> Iterator[Path]:
     """Folders with a config or a checkpoint, at and below ``folder``."""
-    candidates = [folder, *folder.glob("*"), *folder.glob("*/*")]
+    candidates = [folder, *folder.glob("*"), *folder.glob("*/*"), *folder.glob("*/*/*")]
     return (path for path in candidates
             if path.is_dir() and ((path / CONFIG).is_file() or any(path.glob("*.pth"))))

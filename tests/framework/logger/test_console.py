@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.epoch_log import epoch_lines
 from logger.console import (
-    epoch_lines,
     go_on_hint,
     loading_hint,
     number,

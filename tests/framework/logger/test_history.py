@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def history(folder: Path, *epochs: int, state: dict[str, Any] | None = None) -> 
     if state is not None:
         made.load_state_dict(state)
     for epoch in epochs:
-        made.append({"epoch": epoch, "loss": 1 / epoch})
+        made.append({"epoch": epoch, "loss": 1 / epoch}, step=5 * epoch, seconds=1.0)
         made.write()
     return made
 
@@ -30,23 +31,26 @@ def in_file(folder: Path) -> list[int]:
 def test_rows_come_back_bit_for_bit(tmp_path: Path) -> None:
     row = {"epoch": 1, "loss": 0.1 + 0.2, "note": "\u00e9\u2028\x85"}
     made = History(lambda: tmp_path)
-    made.append(row)
+    made.append(row, step=5, seconds=1.23456)
     made.write()
-    assert made.rows() == [row]
-    assert json.loads((tmp_path / "history.jsonl").read_text()) == row
+    read, = made.rows()
+    assert json.loads((tmp_path / "history.jsonl").read_text()) == read
+    time = read.pop("time")
+    assert read == row | {"step": 5, "seconds": 1.235}
+    assert abs((datetime.now() - datetime.fromisoformat(time)).total_seconds()) < 60
 
 
 def test_values_that_are_not_finite_are_kept(tmp_path: Path) -> None:
     made = History(lambda: tmp_path)
-    made.append({"epoch": 1, "loss": math.nan, "low": -math.inf})
+    made.append({"epoch": 1, "loss": math.nan, "low": -math.inf}, step=1, seconds=1.0)
     row, = history(tmp_path, state=made.state_dict()).rows()
     assert math.isnan(row["loss"]) and row["low"] == -math.inf
 
 
 def test_nothing_is_written_and_no_folder_asked_for_before_write() -> None:
     made = History(lambda: pytest.fail("asked for"))
-    made.append({"epoch": 1})
-    assert made.rows() == [{"epoch": 1}]
+    made.append({"epoch": 1}, step=0, seconds=0.0)
+    assert [row["epoch"] for row in made.rows()] == [1]
 
 
 def test_each_write_adds_the_new_rows(tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_resumed_run_brings_the_file_to_where_the_checkpoint_is(tmp_path: Path) 
     history(tmp_path, 3, 4, state=state)
     resumed = history(tmp_path, state=state)
     assert in_file(tmp_path) == [1, 2, 3, 4]  # nothing of it is lost before the first save
-    resumed.append({"epoch": 3})
+    resumed.append({"epoch": 3}, step=0, seconds=0.0)
     resumed.write()
     assert in_file(tmp_path) == [1, 2, 3]
 
@@ -77,7 +81,7 @@ def test_half_written_line_does_not_outlast_a_resume(tmp_path: Path, damage: byt
 def test_file_that_somebody_removed_is_written_whole(tmp_path: Path) -> None:
     made = history(tmp_path, 1, 2)
     (tmp_path / "history.jsonl").unlink()
-    made.append({"epoch": 3})
+    made.append({"epoch": 3}, step=0, seconds=0.0)
     made.write()
     assert in_file(tmp_path) == [1, 2, 3]
 

@@ -99,7 +99,7 @@ class Run:
             self.counters.step += 1
             self.schedulers.after_step({name for name, _ in each(self.optimizer)})
             log = {"epoch": epoch, "loss": VALUES[epoch - 1]}
-            self.history.append(log)
+            self.history.append(log, step=0, seconds=0.0)
             self.schedulers.after_epoch(log, "loss")
             self.monitor.update(log)
             self.counters.finish_epoch(epoch)

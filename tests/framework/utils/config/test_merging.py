@@ -211,3 +211,6 @@ def test_differences_name_path_old_and_new() -> None:
     new = {"a": 1.0, "b": {"c": [1, 3]}, "e": {"f": "x"}, "same": 0.1}
     assert differences(old, new) == ["a: 1 -> 1.0", "b.c.1: 2 -> 3", "d: 5 -> (absent)",
                                      'e.f: (absent) -> "x"']
+    assert differences({"args": {}}, {"args": {"x": 1}}) == ["args.x: (absent) -> 1"]
+    assert differences({"args": {"x": 1}}, {"args": {}}) == ["args.x: 1 -> (absent)"]
+    assert differences({"args": {}}, {}) == ["args: {} -> (absent)"]

@@ -9,6 +9,8 @@ import jsonschema
 import pytest
 
 from tests.framework.conftest import ROOT
+from utils.config.check import check_spelling
+from utils.config.misspellings import shown
 from utils.config.settings import (
     SECTIONS,
     RunConfig,
@@ -16,8 +18,6 @@ from utils.config.settings import (
     check_settings,
     check_typed,
     json_schema,
-    misspelt_keys,
-    shown,
     table,
 )
 
@@ -116,7 +116,7 @@ def test_misspelt_key_is_told_with_the_right_one(config_dict: Config, path: str,
     word = misspelt(key)[wrong]
     value = place.pop(key, {})
     place |= {key: value, word: 5} if is_there_too else {word: 5}
-    problems = misspelt_keys(config_dict)
+    problems = check_spelling(config_dict)
     word = ".".join([*section, word])
     assert list(problems) == [word]
     assert problems[word].startswith("unknown key (with 5); did you mean '")
@@ -127,14 +127,14 @@ def test_misspelt_key_is_told_with_the_right_one(config_dict: Config, path: str,
     ("earlystop", "early_stop"), ("Epochs", "epochs")])
 def test_misspelling_names_the_nearest_key(config_dict: Config, word: str, right: str) -> None:
     config_dict["trainer"][word] = 5
-    assert f"did you mean {right!r}?" in misspelt_keys(config_dict)[f"trainer.{word}"]
+    assert f"did you mean {right!r}?" in check_spelling(config_dict)[f"trainer.{word}"]
 
 
 @pytest.mark.parametrize("key", ["valid_data_loader", "my_section", "$comment", "x",
                                  "warmup_length", "$schema"])
 def test_key_of_ones_own_is_no_misspelling(config_dict: Config, key: str) -> None:
     config_dict[key] = config_dict["trainer"][key] = 5
-    assert misspelt_keys(config_dict) == check_typed(config_dict) == {}
+    assert check_spelling(config_dict) == check_typed(config_dict) == {}
 
 
 @pytest.mark.parametrize("value", [None, [], 5, "x"])

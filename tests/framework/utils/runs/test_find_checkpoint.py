@@ -89,7 +89,7 @@ def test_folder_without_checkpoints(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["models/net", "models"])
+@pytest.mark.parametrize("place", ["models/net", "models", ""])
 def test_folder_of_runs_is_told_with_the_newest_of_them(tmp_path: Path, place: str) -> None:
     run(tmp_path, "old", age=20)
     newest = run(tmp_path, "new", age=10)
