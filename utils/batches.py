@@ -1,7 +1,7 @@
 """What a batch may be, whatever its structure: moved to a device, counted, described."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import RunError
@@ -50,9 +50,13 @@ def num_samples(batch: Any) -> int:
     fields = _items(batch)
     if fields is None or all(isinstance(field, (str, int, float)) for field in fields):
         fields = [batch]
-    sizes = [_size(field) for field in fields]
-    return next((size for size, is_sure in sizes if size and is_sure),
-                next((size for size, _ in sizes if size), 1))
+    guess = 0
+    for field in fields:
+        size, is_sure = _size(field)
+        if size and is_sure:
+            return size
+        guess = guess or size
+    return guess or 1
 
 
 def after_samples(batches: Iterator[Any], skip_samples: int) -> Iterator[Any]:
@@ -93,12 +97,12 @@ def shapes(batch: Any) -> str:
     return type(batch).__name__
 
 
-def _items(batch: Any) -> list[Any] | None:
+def _items(batch: Any) -> Sequence[Any] | None:
     """The parts of a structure; None of anything else."""
+    if isinstance(batch, (list, tuple)):
+        return batch
     if isinstance(batch, Mapping):
         return list(batch.values())
-    if isinstance(batch, (list, tuple)):
-        return list(batch)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
         return [getattr(batch, field.name) for field in dataclasses.fields(batch)]
     return None
@@ -107,7 +111,7 @@ def _items(batch: Any) -> list[Any] | None:
 def _size(field: Any) -> tuple[int, bool]:
     """How many samples a part of a batch has (0: it does not tell), and whether that is sure."""
     if hasattr(field, "ndim"):
-        return (len(field), True) if field.ndim else (0, False)
+        return (field.shape[0], True) if field.ndim else (0, False)
     if hasattr(field, "to") and not isinstance(field, Mapping):  # an object of its own kind
         return getattr(field, "num_graphs", 0), False
     items = _items(field)

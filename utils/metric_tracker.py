@@ -114,8 +114,10 @@ class MetricTracker:
     def not_finite(self) -> str | None:
         """The name of a loss (``loss`` or ``..._loss``) of which not every value so far was finite,
         or None. Waits for the device."""
-        return next((key for key in self._losses
-                     if not math.isfinite(self._totals[key])), None)  # waits for the device
+        for key in self._losses:
+            if not math.isfinite(self._totals[key]):  # waits for the device
+                return key
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         if not any(self._counts.values()):
