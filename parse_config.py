@@ -13,17 +13,13 @@ from typing import Any
 
 from logger import setup_logging
 from logger.logger import LEVELS, set_console_level
+from utils.config.building import built_arguments, section_at, target_of
 from utils.config.check import check_config, run_settings, trainer_settings
 from utils.config.command_line import CommandLine, add_options, parse_options, target_path
 from utils.config.merging import differences, set_path
+from utils.config.names import Modules, check_built
 from utils.config.settings import Problems, RunConfig, TrainerConfig
-from utils.config.type_and_args import (
-    Modules,
-    check_built,
-    metric_name,
-    refusals_told,
-    resolve_name,
-)
+from utils.config.type_and_args import metric_name, refusals_told
 from utils.errors import ConfigError
 from utils.runs.folder import RunFolder
 
@@ -48,7 +44,7 @@ class ConfigParser:
         config: the plain nested dict with all defaults; ``config["key"]`` is live.
         resume: path of the checkpoint, or None.
         folder: of the run.
-        num_batches: take only so many batches of each loader (--debug, --overfit), or None.
+        is_debug, is_dry_run: whether these were asked for.
 
     Raises:
         ConfigError: a ValueError that lists all problems.
@@ -71,8 +67,7 @@ class ConfigParser:
             self.config, self.modules, problems=command.problems if command else {},
             source=command.source if command else "config")
         set_console_level(self.trainer.verbosity)
-        self.num_batches: int | None = None
-        self.is_dry_run = self.is_debug = self.is_overfit = False
+        self.is_dry_run = self.is_debug = False
         if command is not None:
             self._set_switches(command)
         self.folder = self._make_run_folder(run_id, new_run, command)
@@ -119,18 +114,21 @@ class ConfigParser:
         """Builds ``module.<type>(*args, **config args, **kwargs)`` of the section ``name``.
 
         Args:
-            module: anything with attributes; default the one of ``modules``.
+            name: of the section, or its path, like ``"optimizer.generator"``.
+            module: anything with attributes; default the one of ``modules``. With that one,
+                arguments that are ``{"type", "args"}`` themselves are built first.
             kwargs: must not repeat an argument of the config.
 
         Raises:
             ConfigError: no such section or name, or a repeated argument.
         """
         build = self.init_ftn(name, module, *args, **kwargs)
-        if name not in self.modules:
+        section = name.split(".")[0]
+        if section not in self.modules:
             return build()
-        with refusals_told(name, self[name], build.func):
+        with refusals_told(name, section_at(self.config, name), build.func):
             built = build()
-        check_built(built, name)
+        check_built(built, section, name)
         return built
 
     initialize = init_obj  # older name
@@ -138,15 +136,16 @@ class ConfigParser:
     def init_ftn(self, name: str, module: Any = None, *args: Any,
                  **kwargs: Any) -> "functools.partial[Any]":
         """Like ``init_obj``, but returns the call as a partial function."""
-        section = self[name]
-        if not isinstance(section, dict) or "type" not in section:
-            raise ConfigError(f'{name}: expected {{"type": ..., "args": {{...}}}}, got {section!r}')
+        section = section_at(self.config, name)
         config_args = dict(section.get("args") or {})
         repeated = sorted(config_args.keys() & kwargs.keys())
         if repeated:
             raise ConfigError(f"{name}.args: {', '.join(repeated)} would overwrite the config's; "
                               f"change config[{name!r}]['args'] instead")
-        target = self._target(name, section, module)
+        modules = module or self._modules_of(name)
+        if module is None:
+            config_args = built_arguments(config_args, f"{name}.args", modules, kwargs)
+        target = target_of(section, name, modules)
         return functools.partial(target, *args, **config_args, **kwargs)
 
     def init_functions(self, name: str, module: Any = None) -> list[Callable[..., Any]]:
@@ -156,16 +155,24 @@ class ConfigParser:
         functions: list[Any] = []
         for item in section if isinstance(section, list) else [section] if section else []:
             part: dict[str, Any] = {"type": item} if isinstance(item, str) else item
-            target = self._target(name, part, module)
+            modules = module or self._modules_of(name)
+            target = target_of(part, name, modules)
             args = part.get("args") or {}
-            function = target
+            if module is None:
+                args = built_arguments(args, f"{name}.args", modules)
+            function: Any = target
             if isinstance(target, type):
                 with refusals_told(name, part, target):
                     function = target(**args)
+            elif "classes" in part:
+                raise ConfigError(f"{name}: classes name the entries of a metric of the whole set; "
+                                  f"{part['type']} is a function and gives one mean")
             elif args or "name" in part:
                 function = functools.partial(target, **args)
             if function is not target:
                 function.__name__ = metric_name(part)
+            if "classes" in part:
+                function.entry_names = part["classes"]
             functions.append(function)
         return functions
 
@@ -246,11 +253,8 @@ class ConfigParser:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_checkpoint": None}  # projects keep configs in their checkpoints
 
-    def _target(self, name: str, section: dict[str, Any], module: Any) -> Callable[..., Any]:
-        try:
-            return resolve_name(section["type"], module or self.modules[name], name)
-        except ConfigError as error:
-            raise ConfigError(f"{name}.type: {error}") from None
+    def _modules_of(self, name: str) -> Modules:
+        return self.modules[name.split(".")[0]]
 
     def _make_run_folder(self, run_id: str | None, new_run: bool,
                          command: CommandLine | None) -> RunFolder:
@@ -275,8 +279,6 @@ class ConfigParser:
     def _set_switches(self, command: CommandLine) -> None:
         self.is_debug = bool(command.given("debug"))
         self.is_dry_run = bool(command.given("dry_run"))
-        self.is_overfit = command.given("overfit") is not None
-        self.num_batches = 2 if self.is_debug else command.given("overfit")
         if self.is_debug:  # one short epoch, from the weights of a checkpoint if one is given
             self.config["trainer"].update(epochs=1, len_epoch=None, save_steps=None)
             if self.resume is not None:

@@ -22,7 +22,7 @@ def main(config: ConfigParser) -> dict[str, Any]:
     logger = config.get_logger("test")
     ask_for_test_set(config)
     config["lr_scheduler"] = None
-    config["trainer"].update(tensorboard=False, monitor="off")
+    config["trainer"].update(tensorboard=False, overfit_batches=None)
     trainer = build(config)
     values = trainer.evaluate(trainer.data_loader)
     result = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch,

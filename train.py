@@ -11,22 +11,27 @@ from utils.errors import clean_exit
 if TYPE_CHECKING:
     from trainer import Trainer
 
-# where the names of each section are looked up
+# where the names of each section are looked up, in this order; a list of arguments at the end says
+# that they come from the code: ("model.model", ["vocab_size"])
 MODULES: dict[str, Modules] = {
     "arch": "model.model",
     "data_loader": "data_loader.data_loaders",
-    "loss": "model.loss",
-    "metrics": ("model.metric", "torchmetrics", "torchmetrics.classification"),
-    "optimizer": "torch.optim",
-    "lr_scheduler": "torch.optim.lr_scheduler",
+    "valid_data_loader": "data_loader.data_loaders",
+    "test_data_loader": "data_loader.data_loaders",
+    "loss": ("model.loss", "torch.nn.functional", "torch.nn"),
+    "metrics": ("model.metric", "torchmetrics", *(f"torchmetrics.{domain}" for domain in (
+        "classification", "regression", "segmentation", "detection", "text", "image"))),
+    "optimizer": ("model.optim", "torch.optim"),
+    "lr_scheduler": ("model.optim", "torch.optim.lr_scheduler"),
 }
 
 
 def build(config: ConfigParser) -> "Trainer":
     """Builds everything that the config names; test.py evaluates with the same trainer."""
     from base.checkpoint.weights import start_from
+    from base.data.validation import validation_data
     from base.debug import limited
-    from base.optimizers import trainable
+    from base.optimizers import build_optimizers
     from base.schedulers import build_scheduler
     from trainer import Trainer
     from utils.devices.device import prepare_device
@@ -36,8 +41,7 @@ def build(config: ConfigParser) -> "Trainer":
     set_deterministic(config.trainer.deterministic)
     set_seed(config.run.seed)
     data_loader = config.init_obj("data_loader")
-    valid_data_loader = (data_loader.split_validation()
-                         if hasattr(data_loader, "split_validation") else None)
+    valid_data_loader = validation_data(config, data_loader)
     model = config.init_obj("arch")
     start_from(model, config)
 
@@ -46,8 +50,8 @@ def build(config: ConfigParser) -> "Trainer":
                         compiled=config.trainer.compile)
     criterion, = config.init_functions("loss")
     metrics = config.init_functions("metrics") if "metrics" in config else []
-    optimizer = config.init_obj("optimizer", None, trainable(model, criterion))
-    lr_scheduler = build_scheduler(config, optimizer)
+    optimizer = build_optimizers(config, model, criterion)
+    lr_scheduler = build_scheduler(config, optimizer, data_loader)
     data_loader, valid_data_loader = limited(config, data_loader, valid_data_loader)
     return Trainer(model, criterion, metrics, optimizer, config, device, data_loader,
                    valid_data_loader, lr_scheduler)

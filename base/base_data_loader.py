@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data.dataloader import default_collate
+from torch.utils.data.dataloader import default_collate, default_convert
 
 from base.data.sampler import EpochSampler, SeededBatchSampler, has_length
 from base.data.seeded_dataset import SeededDataset, as_fetched
@@ -40,6 +40,8 @@ class BaseDataLoader(DataLoader[Any]):
         seed: of order and augmentation; default the generator's, else torch's at this moment.
         split_seed: of the split, which is the same in every run.
         stratify: (samples,) a class for each sample; the split then keeps the classes' shares.
+        groups: (samples,) a group for each sample, like a patient; the split then keeps the samples
+            of one together.
         valid_dataset: the same samples with other transforms, for the validation loader.
         valid_batch_size: of the validation loader, which keeps nothing for a backward pass and so
             has room for more; default ``batch_size``.
@@ -61,7 +63,8 @@ class BaseDataLoader(DataLoader[Any]):
                  sampler: Any = None, indices: Sequence[int] | None = None,
                  seed: int | None = None, generator: torch.Generator | None = None,
                  split_seed: int = 0, stratify: Sequence[Any] | None = None,
-                 valid_dataset: Any = None, valid_batch_size: int | None = None,
+                 groups: Sequence[Any] | None = None, valid_dataset: Any = None,
+                 valid_batch_size: int | None = None,
                  worker_init_fn: Callable[[int], None] | None = None, **options: Any) -> None:
         if seed is None:
             seed = torch.initial_seed() if generator is None else generator.initial_seed()
@@ -72,6 +75,14 @@ class BaseDataLoader(DataLoader[Any]):
         self.valid_batch_size = valid_batch_size or batch_size
         self.valid_sampler: Any = None
         self.is_stream = isinstance(dataset, IterableDataset)
+        if batch_size is None and not self.is_stream:
+            raise ValueError("batch_size must be a number of samples; for data that comes as whole "
+                             "batches, see InMemoryDataset")
+        if self.is_stream and options.get("persistent_workers"):
+            raise ValueError("persistent_workers=True: workers of an iterable data set would go on "
+                             "with random numbers that depend on when they were started")
+        if batch_size is None and collate_fn is default_collate:
+            collate_fn = default_convert
         self._idle: list[DataLoader[Any]] = []
         # kept workers would go on with the random streams of the epoch before
         options.setdefault("persistent_workers", num_workers > 0 and not self.is_stream)
@@ -80,10 +91,10 @@ class BaseDataLoader(DataLoader[Any]):
             _init_worker, worker_init_fn), **options}
 
         if self.is_stream:
-            self._refuse_for_streams(sampler, indices, stratify)
+            self._refuse_for_streams(sampler, indices, stratify, groups)
             self.n_samples = len(dataset) if has_length(dataset) else None
         else:
-            self._choice = (indices, split_seed, stratify)
+            self._choice = (indices, split_seed, stratify, groups)
             sampler = self._sampler(dataset, sampler)
             self._fetching = SeededDataset(dataset, collate_fn)
         self.init_kwargs = {
@@ -145,7 +156,7 @@ class BaseDataLoader(DataLoader[Any]):
 
     def _sampler(self, dataset: Any, sampler: Any) -> Any:
         """The sampler that was given, or one of the training samples; sets ``valid_sampler``."""
-        indices, _, stratify = self._choice
+        indices, _, stratify, groups = self._choice
         if sampler is not None:
             if self.shuffle or self.validation_split or indices is not None:
                 raise ValueError("a sampler decides on samples and order by itself: give it "
@@ -155,9 +166,12 @@ class BaseDataLoader(DataLoader[Any]):
         if not has_length(dataset):
             raise ValueError(f"{type(dataset).__name__} has no length: define __len__, give a "
                              "sampler, or derive from torch.utils.data.IterableDataset")
-        if stratify is not None and len(stratify) != len(dataset):
-            raise ValueError(f"stratify needs a class for each of the {len(dataset)} samples, got "
-                             f"{len(stratify)}")
+        for given, text in ((stratify, "stratify needs a class"), (groups, "groups needs one")):
+            if given is not None and len(given) != len(dataset):
+                raise ValueError(f"{text} for each of the {len(dataset)} samples, got {len(given)}")
+        if stratify is not None and groups is not None:
+            raise ValueError("a split keeps groups together or classes' shares: give stratify or "
+                             "groups, not both")
         mine = np.arange(len(dataset)) if indices is None else np.asarray(indices)
         self.n_samples = len(mine)
         train, self.valid_sampler = self._split_sampler(self.validation_split)
@@ -169,9 +183,9 @@ class BaseDataLoader(DataLoader[Any]):
     def _split_sampler(self, split: float) -> tuple[Any, Any]:
         """Samplers of training and of validation; (None, None) without a split. Override it for a
         split of your own: ``n_samples`` is how many there are."""
-        indices, seed, stratify = self._choice
+        indices, seed, stratify, groups = self._choice
         mine = np.arange(self.n_samples or 0) if indices is None else np.asarray(indices)
-        train, valid = split_indices(mine, split, seed=seed, stratify=stratify)
+        train, valid = split_indices(mine, split, seed=seed, stratify=stratify, groups=groups)
         if not len(valid):
             return None, None
         return (EpochSampler(train, shuffle=self.shuffle, seed=self.seed),
@@ -180,7 +194,8 @@ class BaseDataLoader(DataLoader[Any]):
     def _refuse_for_streams(self, *given: Any) -> None:
         if self.validation_split or self.shuffle or any(item is not None for item in given):
             raise ValueError("an iterable data set cannot be split, shuffled or sampled here: "
-                             "let it do that, and give validation a loader of its own")
+                             "let it do that, and give validation a loader of its own in the "
+                             "config's valid_data_loader")
 
     def _batch_sampler(self) -> SeededBatchSampler:
         assert self.batch_size is not None

@@ -1,10 +1,9 @@
-"""The life of a run: epochs, validation, monitor, checkpoints, stop, resume."""
+"""The life of a run: steps, epochs, validation, monitor, checkpoints, stop, resume."""
 
-import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,19 @@ from base.callback import Callback, CallbackList
 from base.checkpoint.resume import Resumed, best_model, settle_folder
 from base.checkpoint.saver import Saver
 from base.checkpoint.state import Gradients, make_checkpoint, networks_in, parts_of
-from base.counters import Counters
+from base.counters import Counters, reached
 from base.data.train_batches import TrainBatches
-from base.ending import Stop, StopRun, ending, tell_nothing_to_do
+from base.ending import Stop, ending, tell_nothing_to_do
 from base.epoch_log import StepLog, tell_epoch, write_epoch
-from base.evaluation import evaluating
 from base.finite_loss import LossCheck
-from base.monitor import Monitor
-from base.optimizers import StepWatch, learning_rates
+from base.loops import Loops
+from base.monitor import Monitor, is_number
+from base.optimizers import StepWatch, learning_rates, other_optimizers
 from base.schedulers import Schedulers
 from base.start_checks import check_start, tell_unknown
-from logger.console import VALID, plain_number
+from logger.console import plain_number
 from logger.history import History
 from logger.visualization import TensorboardWriter
-from utils.batches import num_samples, to_device
 from utils.devices.parallel import place_if_unplaced
 from utils.errors import RunError
 from utils.rng import RandomState
@@ -41,7 +39,7 @@ def _of(part: str, name: str) -> Any:
                     lambda self, value: setattr(getattr(self, part), name, value))
 
 
-class BaseTrainer(ABC):
+class BaseTrainer(Loops, ABC):
     """Base class of all trainers: a subclass defines ``_train_epoch(epoch)``.
 
     Whatever attribute has ``state_dict`` and ``load_state_dict`` (or is a dict or list of such, or
@@ -64,7 +62,6 @@ class BaseTrainer(ABC):
     Attributes:
         counters: of finished epochs, batches and steps.
         start_epoch: the epoch that ``train`` begins or goes on with.
-        num_evaluated: samples of the last evaluation.
         without_state: names of attributes that are not to be saved.
     """
 
@@ -75,7 +72,6 @@ class BaseTrainer(ABC):
     checkpoint_dir = _of("saver", "directory")
     save_period = _of("saver", "save_freq")
     without_state: tuple[str, ...] = ()
-    num_samples = staticmethod(num_samples)  # override it where a batch does not tell
 
     def __init__(self, model: nn.Module, criterion: Any, metric_ftns: Any, optimizer: Any,
                  config: Any, *, device: torch.device | None = None, data_loader: Any = None,
@@ -104,8 +100,10 @@ class BaseTrainer(ABC):
         self.monitor = settings.monitor
         self.counters = Counters()
         self.train_data = TrainBatches(self.counters)
-        self.best_monitor = Monitor(settings.monitor, patience=settings.early_stop,
-                                    min_delta=settings.min_delta)
+        self.by_steps = bool(settings.valid_steps) and not self.is_classic
+        self.best_monitor = Monitor(
+            settings.monitor, patience=settings.early_stop, min_delta=settings.min_delta,
+            keep=settings.keep_best, by_steps=self.by_steps)
         self.saver = Saver(lambda: config.save_dir, save_freq=settings.save_freq,
                            keep_last=settings.keep_last, name=settings.checkpoint_name,
                            async_save=settings.async_save)
@@ -131,7 +129,8 @@ class BaseTrainer(ABC):
     @property
     def is_over(self) -> bool:
         """Whether the run has come to its end by itself."""
-        return self.counters.epoch >= self.epochs or self.best_monitor.should_stop
+        return (reached(self.counters.epoch, self.epochs) or self.best_monitor.should_stop
+                or reached(self.counters.step, self.settings.max_steps))
 
     @abstractmethod
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
@@ -142,7 +141,7 @@ class BaseTrainer(ABC):
         raise RunError(f"{type(self).__name__} has no _valid_epoch(epoch) to evaluate data with")
 
     def train(self) -> None:
-        """Runs the epochs from ``start_epoch`` to ``epochs``.
+        """Trains from ``start_epoch`` on until the run is over.
 
         Raises:
             SystemExit: stopped by a signal (status 128 + its number) or by ``max_seconds``
@@ -150,106 +149,62 @@ class BaseTrainer(ABC):
         """
         if not self._finish_resuming():
             return
-        self._step_watch = StepWatch(self.optimizer)
+        self._step_watch = StepWatch(self.optimizer, other_optimizers(vars(self)),
+                                     num_steps=self.counters.step)
         check_start(self)
         with ending(self):
             self.config.make_folder()
             self.callbacks.call("on_train_start", self)
-            for epoch in range(self.start_epoch, self.epochs + 1):
-                self._run_epoch(epoch)
+            while True:
+                self._run_epoch(self.start_epoch)
                 if self.is_over or self.stop.is_asked:
                     break
 
-    def train_batches(self) -> Iterator[tuple[int, Any]]:
-        """(batch_idx, batch on the device) of the epoch, from where a resumed run was stopped.
-
-        Between two batches it counts, steps schedules, calls callbacks, saves what is due and
-        honours stops. A batch counts as finished when the next one is asked for.
-        """
-        counters, data = self.counters, self.train_data
-        if counters.batch == 0 and self.train_metrics is not None:
-            self.train_metrics.reset()
-        for batch in data.draw(self.data_loader, self.len_epoch):
-            batch_idx = counters.batch
-            size = data.count(self.data_loader, batch)
-            batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
-            self.writer.step, self.writer.mode = counters.step + 1, "train"
-            yield batch_idx, batch
-            counters.finish_batch(size)
-            stepped = self._step_watch.take()
-            if stepped:
-                counters.step += 1
-                self.schedulers.after_step(stepped)
-            self.callbacks.call("on_step_end", self, batch_idx, batch)
-            if not data.is_last(self.len_epoch):  # with its last batch the epoch is finished first
-                self._between_steps()
-
-    def valid_batches(self) -> Iterator[tuple[int, Any]]:
-        """(batch_idx, batch on the device) of the validation data."""
-        if hasattr(self.valid_data_loader, "place"):
-            self.valid_data_loader.place(self.counters.epoch)
-        for batch_idx, batch in enumerate(self.valid_data_loader):
-            batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
-            self.num_evaluated += self.num_samples(batch)
-            yield batch_idx, batch
-            self.callbacks.call("on_valid_batch_end", self, batch_idx, batch)
-
-    def evaluation(self) -> contextlib.AbstractContextManager[None]:
-        """Context for validation: all networks in eval mode, no gradients kept, random streams
-        left where they were."""
-        return evaluating(networks_in(self._parts()).values())
-
-    def evaluate(self, data_loader: Any) -> dict[str, Any]:
-        """What this trainer's ``_valid_epoch`` says of the data of a loader."""
-        if self._resumed is not None:  # not to be trained: whatever else the networks have
-            self._resumed.give(self._parts())
-        previous, self.valid_data_loader = self.valid_data_loader, data_loader
-        self.num_evaluated = 0
-        self.writer.step, self.writer.mode = self.counters.step, "valid"
-        try:
-            with self.evaluation():
-                if self.valid_metrics is not None:
-                    self.valid_metrics.reset()
-                return dict(self._valid_epoch(self.counters.epoch + 1))
-        finally:
-            self.valid_data_loader = previous
-
-    def validate(self) -> dict[str, Any]:
-        """The values of the validation data as ``val_NAME``; empty without any."""
-        if not self.do_validation:
-            return {}
-        return {f"{VALID}{name}": value
-                for name, value in self.evaluate(self.valid_data_loader).items()}
-
-    def _between_steps(self) -> None:
-        if self.stop.is_asked:
-            raise StopRun
-        if self.settings.save_steps and self.counters.step % self.settings.save_steps == 0:
-            self._save_latest()
-
     def _run_epoch(self, epoch: int) -> None:
-        """One epoch and what comes after it."""
-        start, waited = time.monotonic(), self.train_data.seconds_waited
+        """One epoch or, with ``valid_steps``, the steps until a validation; and what follows it."""
+        start, waited, drawn = time.monotonic(), self.train_data.seconds_waited, (
+            self.train_data.num_drawn)
         self.callbacks.call("on_epoch_start", self, epoch)
+        self._is_drawing = False
         log = {"epoch": epoch, **self._train_epoch(epoch)}
+        if not self._is_drawing:
+            self._count_own_loop()
+        elif self.by_steps and self.train_data.num_drawn == drawn and self._is_valid_step():
+            return  # the data had ended with the validation before
+        if self.by_steps:
+            log["epoch"] = self.counters.epoch + bool(self.counters.batch)
         for name, lr in learning_rates(self.optimizer).items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
         log = {key: plain_number(value) for key, value in log.items()}
-        self.schedulers.after_epoch(log, self.mnt_metric)
-        is_best = self.best_monitor.update(log)
-        self.counters.finish_epoch(epoch)
+        self.schedulers.after_validation(log, self.mnt_metric)
+        is_best = self.best_monitor.update(log, self.counters.step)
+        if not self.by_steps:
+            self._finish_epoch()
         if not self.is_classic:  # which has written its own values
             write_epoch(self.writer, log, self.counters.step)
             self.train_metrics.reset()
         tell_epoch(self, log, is_best=is_best, seconds=time.monotonic() - start,
                    seconds_waited=self.train_data.seconds_waited - waited)
-        is_unknown = self.mnt_metric is not None and self.mnt_metric not in log
-        ends = self.is_over or self.stop.is_asked or is_unknown
-        if is_best or ends or self.saver.is_due(epoch):
-            self._save_checkpoint(epoch, save_best=is_best)
+        is_unknown = self.mnt_metric is not None and not is_number(log.get(self.mnt_metric))
+        ends = self.is_over or self.stop.is_asked or is_unknown or self.by_steps
+        is_due = self.saver.is_due(epoch) or self._is_save_step()
+        if is_best or self.best_monitor.is_kept or ends or is_due:
+            self._save_checkpoint(None if self.counters.batch else self.counters.epoch,
+                                  save_best=is_best)
         if is_unknown:
             tell_unknown(self, log)
+
+    def _count_own_loop(self) -> None:
+        """An epoch of a loop that draws from the loader itself: all that is known is how many steps
+        its optimizer made."""
+        if not self.is_classic and self.counters.epoch == 0:
+            self.logger.warning(
+                "_train_epoch draws no batch from self.train_batches(): the run cannot be stopped "
+                "inside an epoch%s", ", and schedules by step do not move" if (
+                    self.schedulers.by_step) else "")
+        self.counters.finish_pass()
+        self.counters.step = max(self.counters.step, self._step_watch.num_steps)
 
     def _parts(self) -> dict[str, Any]:
         """What has a state, by name; the random generators come last."""
@@ -257,10 +212,12 @@ class BaseTrainer(ABC):
         gradients = Gradients(networks_in(parts), is_waiting=self._step_watch.is_waiting)
         return {**parts, "gradients": gradients, "random": RandomState()}
 
-    def _save_checkpoint(self, epoch: int, save_best: bool = False) -> None:
-        """Writes the checkpoint of a finished epoch, which may be the best so far."""
+    def _save_checkpoint(self, epoch: int | None, save_best: bool = False) -> None:
+        """Writes the checkpoint of a finished epoch (None: of a validation inside one), which may
+        be the best so far."""
         state, finite = self._state()
-        self.saver.save_epoch(state, epoch, is_best=save_best, is_last=self.is_over, finite=finite)
+        self.saver.save_epoch(state, epoch, is_best=save_best, is_last=self.is_over, finite=finite,
+                              kept=self.best_monitor.kept)
         settle_folder(self, is_best=save_best)
 
     def _save_latest(self) -> None:
@@ -281,7 +238,7 @@ class BaseTrainer(ABC):
             CheckpointError: it cannot be read, or is of another model.
         """
         content = self.config.take_checkpoint(resume_path) or read_checkpoint(Path(resume_path))
-        self._resumed = Resumed(content, str(resume_path), self.config.config)
+        self._resumed = Resumed(content, str(resume_path), self.config)
         self._resumed.give(self._parts())
         self.logger.info("resuming %s, saved %s", resume_path, self.counters.place())
 

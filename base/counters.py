@@ -3,6 +3,16 @@
 from typing import Any
 
 
+def reached(count: int, limit: int | None) -> bool:
+    """Whether a count has come to its limit; None is none."""
+    return limit is not None and count >= limit
+
+
+def is_multiple(count: int, every: int | None) -> bool:
+    """Whether what happens every so many is due; None is never."""
+    return every is not None and count % every == 0
+
+
 class Counters:
     """Counts of *finished* things.
 

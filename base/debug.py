@@ -1,12 +1,14 @@
 """The switches for looking at a run before it is trained: --debug, --overfit, --dry-run."""
 
+import copy
 import json
 import logging
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from base.evaluation import first_batches, named_loaders
 from base.optimizers import learning_rates
 from base.start_checks import without_trace
 from logger.console import table
@@ -20,15 +22,27 @@ logger = logging.getLogger("train")
 def limited(config: Any, data_loader: Any, valid_data_loader: Any) -> tuple[Any, Any]:
     """The loaders, or their first batches only: two of each with anomaly detection (--debug), or
     the same ones for training and validation (--overfit)."""
-    if config.num_batches is None:
-        return data_loader, valid_data_loader
-    batches = list(islice(data_loader, config.num_batches))
-    if config.is_overfit:
+    count = config.trainer.overfit_batches
+    if count:
+        batches = Copies(first_batches(data_loader, count))
         return batches, batches
-    torch.autograd.set_detect_anomaly(True)
-    if valid_data_loader is not None:
-        valid_data_loader = list(islice(valid_data_loader, config.num_batches))
-    return batches, valid_data_loader
+    if config.is_debug:
+        torch.autograd.set_detect_anomaly(True)
+        return tuple(first_batches(loader, 2) for loader in (data_loader, valid_data_loader))
+    return data_loader, valid_data_loader
+
+
+class Copies:
+    """Gives the same batches again and again, whatever a model does to them in place."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(copy.deepcopy, self.batches)
 
 
 def describe(trainer: Any) -> None:
@@ -38,10 +52,9 @@ def describe(trainer: Any) -> None:
         ConfigError: the monitored value is not among those that the epoch gives.
     """
     logger.info("%s", json.dumps(trainer.config.config, indent=4, default=str))
-    for label, loader in (("training", trainer.data_loader),
-                          ("validation", trainer.valid_data_loader)):
-        if loader is None:
-            continue
+    for label, loader in (("training", trainer.data_loader), *(
+            (f"validation {prefix.rstrip('_')}".rstrip(), one)
+            for prefix, one in named_loaders(trainer.valid_data_loader))):
         count = trainer.train_data.num_in_epoch(loader, None)
         logger.info("%s: %s batches per epoch", label, "an unknown number of" if (
             count is None) else count)
@@ -51,10 +64,9 @@ def describe(trainer: Any) -> None:
     model = unwrap_model(trainer.model)
     outputs: list[str] = []
     hook = model.register_forward_hook(lambda *call: outputs.append(shapes(call[2])))
-    trainer.data_loader = list(islice(trainer.data_loader, 1))
-    if trainer.do_validation:
-        trainer.valid_data_loader = list(islice(trainer.valid_data_loader, 1))
-    trainer.len_epoch = None
+    trainer.data_loader = first_batches(trainer.data_loader, 1)
+    trainer.valid_data_loader = first_batches(trainer.valid_data_loader, 1)
+    trainer.len_epoch, trainer.by_steps = None, False
     logger.info("batch: %s", shapes(trainer.data_loader[0] if trainer.data_loader else None))
     with without_trace(trainer):
         log = trainer._train_epoch(1)

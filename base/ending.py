@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from base.checkpoint.resume import settle_folder
+from base.counters import reached
 from logger.console import go_on_hint
 from logger.logger import FILE_ONLY, RESULT
 from utils.errors import RunError
@@ -100,9 +101,14 @@ def tell_nothing_to_do(trainer: Any) -> None:
         folder.release()
     if monitor.should_stop:
         trainer.logger.log(RESULT, (
-            "nothing to do: the run stopped early after epoch %d, for %s did not improve for %d "
-            "epochs. To go on, give trainer.early_stop=%d or more, or 0"), epochs, monitor.metric,
-            monitor.epochs_without_improvement, monitor.epochs_without_improvement + 1)
+            "nothing to do: the run stopped early %s, for %s did not improve for %d "
+            "%s. To go on, give trainer.early_stop=%d or more, or 0"), trainer.counters.place(),
+            monitor.metric, monitor.epochs_without_improvement, _unit(trainer),
+            monitor.epochs_without_improvement + 1)
+    elif reached(trainer.counters.step, trainer.settings.max_steps):
+        trainer.logger.log(RESULT, "nothing to do: the run has its %d steps. To go on, give "
+                           "trainer.max_steps=%d or more", trainer.counters.step,
+                           trainer.counters.step + 1)
     else:
         trainer.logger.log(RESULT, "nothing to do: the run has its %d epochs. To go on, give "
                            "trainer.epochs=%d or more", epochs, epochs + 1)
@@ -118,12 +124,17 @@ def _tell_finished(trainer: Any) -> None:
         trainer.logger.log(RESULT, "the debug run is over; nothing of it is kept")
         return
     if monitor.should_stop:
-        trainer.logger.info("no improvement of %s for %d epochs: stopping early", monitor.metric,
-                            monitor.epochs_without_improvement)
-    best = "" if not monitor.best_epoch else (
-        f", best {monitor.metric} {monitor.best:.6g} in epoch {monitor.best_epoch}")
-    trainer.logger.log(RESULT, "finished %d epochs%s: %s", trainer.counters.epoch, best,
-                       trainer.checkpoint_dir)
+        trainer.logger.info("no improvement of %s for %d %s: stopping early", monitor.metric,
+                            monitor.epochs_without_improvement, _unit(trainer))
+    when = f"at step {monitor.best_step}" if trainer.by_steps else f"in epoch {monitor.best_epoch}"
+    best = "" if not monitor.best_epoch else f", best {monitor.metric} {monitor.best:.6g} {when}"
+    is_by_steps = trainer.by_steps or trainer.epochs is None
+    done = f"{trainer.counters.step} steps" if is_by_steps else f"{trainer.counters.epoch} epochs"
+    trainer.logger.log(RESULT, "finished %s%s: %s", done, best, trainer.checkpoint_dir)
+
+
+def _unit(trainer: Any) -> str:
+    return "validations" if trainer.by_steps else "epochs"
 
 
 def _go_on_hint(trainer: Any) -> str:

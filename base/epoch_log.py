@@ -22,15 +22,18 @@ class StepLog(Callback):
         self._bar = ProgressBar()
 
     def on_epoch_start(self, trainer: Any, epoch: int) -> None:
-        self._label, done = f"epoch {epoch}", trainer.counters.batch
         self._total = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
-        self._since, self._batches = time.monotonic(), 0
-        if trainer.settings.verbosity > 1 and not trainer.is_classic:
-            self._bar.open(self._label, self._total, done)
+        self._since, self._done = time.monotonic(), trainer.train_data.num_samples
+        if trainer.settings.verbosity < 2 or trainer.is_classic:
+            return
+        if trainer.by_steps:
+            period, step = trainer.settings.valid_steps, trainer.counters.step
+            self._bar.open(f"to step {step - step % period + period}", period, step % period)
+        else:
+            self._bar.open(f"epoch {epoch}", self._total, trainer.counters.batch)
 
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
         self._bar.update()
-        self._batches += 1
         if batch_idx % trainer.log_step == 0:
             self._tell(trainer, batch_idx, batch)
 
@@ -43,16 +46,17 @@ class StepLog(Callback):
     def _tell(self, trainer: Any, batch_idx: int, batch: Any) -> None:
         losses = _losses(trainer.train_metrics)  # waits for the device
         rates = learning_rates(trainer.optimizer)
-        now = time.monotonic()
-        per_second = self._batches * trainer.num_samples(batch) / max(now - self._since, 1e-9)
-        self._since, self._batches = now, 0
+        now, done = time.monotonic(), trainer.train_data.num_samples
+        per_second = (done - self._done) / max(now - self._since, 1e-9)
+        self._since, self._done = now, done
         figures = "  ".join(f"{name} {value:.4f}" for name, value in
                             list(losses.items())[:MAX_SHOWN])
         speed = f"{per_second:.0f} samples/s"
-        self._bar.show(f"{figures}  {speed}")
+        self._bar.show(*(f"{name} {value:.4f}" for name, value in losses.items()), speed)
+        place = f"step {trainer.counters.step}" if trainer.by_steps else (
+            f"batch {batch_idx}" + (f"/{self._total}" if self._total else ""))
         trainer.logger.debug(
-            "%s  batch %d%s  %s  %s  %s", self._label, batch_idx,
-            f"/{self._total}" if self._total else "", figures,
+            "epoch %d  %s  %s  %s  %s", trainer.start_epoch, place, figures,
             "  ".join(f"{name} {lr:.3g}" for name, lr in rates.items()), speed, extra=BAR_SHOWS)
         trainer.writer.step = trainer.counters.step
         for name, value in losses.items():
@@ -73,20 +77,26 @@ def tell_epoch(trainer: Any, log: dict[str, Any], *, is_best: bool, seconds: flo
     trainer.history.append(log, step=trainer.counters.step, seconds=seconds)
     if trainer.config.folder.is_recorded:  # else the file belongs to what was saved before
         trainer.history.write()
-    for line in epoch_lines(log, epochs=trainer.epochs, seconds=seconds, is_best=is_best):
+    for line in epoch_lines(log, epochs=trainer.epochs, seconds=seconds, is_best=is_best,
+                            step=trainer.counters.step if trainer.by_steps else None):
         trainer.logger.info(line)
     if hint := loading_hint(seconds_waited, seconds):
         trainer.logger.info(hint)
 
 
-def epoch_lines(log: dict[str, Any], *, epochs: int, seconds: float, is_best: bool) -> list[str]:
+def epoch_lines(log: dict[str, Any], *, epochs: int | None, seconds: float, is_best: bool,
+                step: int | None = None) -> list[str]:
     """An epoch's log: a headline, a line of training and one of validation.
 
     Args:
         log: every entry but ``epoch`` is shown.
-        seconds: that the epoch took.
+        epochs: of the run, if it is that long. seconds: that the epoch took.
+        step: of a validation that goes by steps.
     """
-    lines = [f"epoch {log['epoch']}/{epochs}  {seconds:.1f} s{'  best so far' if is_best else ''}"]
+    of_all = "" if epochs is None else f"/{epochs}"
+    at_step = "" if step is None else f"  step {step}"
+    lines = [f"epoch {log['epoch']}{of_all}{at_step}  {seconds:.1f} s"
+             f"{'  best so far' if is_best else ''}"]
     for label, row in by_mode(log).items():
         if row:
             text = "  ".join(f"{key}\0{number(value):<6}" for key, value in row.items())
@@ -114,6 +124,7 @@ def write_epoch(writer: Any, log: dict[str, Any], step: int) -> None:
 
 
 def _losses(tracker: Any) -> dict[str, float]:
-    """The losses of the last batch, of what a tracker was updated with."""
-    return {name: float(value) for name, value in getattr(tracker, "last", {}).items()
-            if name == "loss" or name.endswith("_loss")}
+    """The losses of the last batch, of what a tracker was updated with; the whole one first."""
+    losses = {name: float(value) for name, value in getattr(tracker, "last", {}).items()
+              if name == "loss" or name.endswith("_loss")}
+    return {name: losses[name] for name in sorted(losses, key=lambda name: name != "loss")}

@@ -1,11 +1,14 @@
-"""Around a validation: eval mode, no gradients, random streams left where they were."""
+"""Validation: the data, and around it eval mode, no gradients, random streams left as they were."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
 
+from base.data.train_batches import set_states, states_of
 from utils.rng import preserved
 
 
@@ -22,3 +25,24 @@ def evaluating(networks: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for module, is_training in modes:
             module.training = is_training
+
+
+def named_loaders(loaders: Any) -> list[tuple[str, Any]]:
+    """(prefix of the names of its values, loader) of one data set (""), of several by name, or of
+    none."""
+    if isinstance(loaders, dict):
+        return [(f"{name}_", loader) for name, loader in loaders.items()]
+    return [] if loaders is None else [("", loaders)]
+
+
+def first_batches(loaders: Any, count: int) -> Any:
+    """The first batches of a loader, or of each of several by name; None of none. The loader's own
+    random generators stay where they were."""
+    if isinstance(loaders, dict):
+        return {name: first_batches(loader, count) for name, loader in loaders.items()}
+    if loaders is None:
+        return None
+    states = states_of(loaders)
+    batches = list(islice(iter(loaders), count))
+    set_states(loaders, states)
+    return batches

@@ -1,18 +1,96 @@
-"""The optimizers of a run: what they train, and when they have made a step."""
+"""The optimizers of a run: which parameters each trains, and when they have made a step."""
 
+import functools
+import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 
+from utils.config.type_and_args import named_parts
+from utils.devices.parallel import unwrap_model
+from utils.errors import ConfigError
+
 logger = logging.getLogger(__name__)
+LOSS = "loss."  # before the names of a loss's own parameters
 
 
-def trainable(*modules: Any) -> list[nn.Parameter]:
-    """The parameters that an optimizer gets: those of the modules that are not frozen."""
-    return [parameter for module in modules if isinstance(module, nn.Module)
-            for parameter in module.parameters() if parameter.requires_grad]
+class Optimizers(dict[str, Any]):
+    """Several optimizers by name."""
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients of all of them."""
+        for optimizer in self.values():
+            optimizer.zero_grad()
+
+
+def build_optimizers(config: Any, model: nn.Module, criterion: Any = None) -> Any:
+    """The optimizer that the config names, or ``Optimizers`` by name, over what is not frozen.
+
+    Args:
+        criterion: its parameters, if it has any, are trained as well, named ``loss.NAME``.
+
+    Raises:
+        ConfigError: a pattern fits no parameter, or a parameter is in no optimizer or in two.
+    """
+    sections = named_parts(config["optimizer"])
+    named = dict(unwrap_model(model).named_parameters())
+    if isinstance(criterion, nn.Module):
+        named |= {LOSS + name: one for name, one in criterion.named_parameters()}
+    paths = {name: f"optimizer.{name}".rstrip(".") for name in sections}
+    chosen = {name: _matching(named, section.get("params", ["*"]), f"{paths[name]}.params")
+              for name, section in sections.items()}
+    owners = {key: [name for name in sections if key in chosen[name]]
+              for key, parameter in named.items() if parameter.requires_grad}
+    for problem, keys in (
+            ("in no optimizer", [key for key, names in owners.items() if not names]),
+            ("in more than one", [key for key, names in owners.items() if len(names) > 1])):
+        if keys:
+            raise ConfigError(f"optimizer: each parameter that is trained has to be in the params "
+                              f"of exactly one (or be frozen by freeze); {problem}: "
+                              f"{', '.join(keys)}")
+    built = Optimizers()
+    for name, section in sections.items():
+        trained = {key: one for key, one in named.items()
+                   if one.requires_grad and key in chosen[name]}
+        groups = _groups(trained, named, section.get("groups"), paths[name])
+        built[name] = config.init_obj(paths[name], None, groups)
+    return built.get("", built)
+
+
+def _matching(named: dict[str, Any], patterns: list[str], path: str) -> set[str]:
+    """The names that any of the patterns fits."""
+    found: set[str] = set()
+    for pattern in patterns:
+        names = {name for name in named if fnmatchcase(name, pattern)}
+        if not names and named:
+            raise ConfigError(f"{path}: {pattern!r} names no parameter; there are: "
+                              f"{', '.join(list(named)[:20])}")
+        found |= names
+    return found
+
+
+def _groups(trained: dict[str, Any], named: dict[str, Any], groups: list[dict[str, Any]] | None,
+            path: str) -> list[Any]:
+    """Parameters for an optimizer: a list or, with ``groups``, what is in none of them, then each
+    group. A parameter is in the first that fits."""
+    if not groups:
+        return list(trained.values())
+    left = dict(trained)
+    made = []
+    for index, group in enumerate(groups):
+        names = _matching(named, group["params"], f"{path}.groups.{index}.params")
+        made.append({**group, "params": [left.pop(name) for name in list(left) if name in names]})
+    if left:
+        made.insert(0, {"params": list(left.values())})
+    logger.info("%s: %s", path, "; ".join(
+        f"{len(group['params'])} parameters" + "".join(
+            f", {key} {value}" for key, value in group.items() if key != "params")
+        for group in made))
+    return made
 
 
 def each(optimizers: Any) -> Iterator[tuple[str, Any]]:
@@ -25,10 +103,39 @@ def each(optimizers: Any) -> Iterator[tuple[str, Any]]:
         yield "", optimizers
 
 
+def chosen(optimizers: Any, name: str | None) -> list[Any]:
+    """The optimizer of a name; None: all.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    named = dict(each(optimizers))
+    if name is not None and name not in named:
+        raise ConfigError(f"there is no optimizer {name!r}; there are: {', '.join(named)}")
+    return list(named.values()) if name is None else [named[name]]
+
+
+def other_optimizers(attributes: dict[str, Any]) -> list[Any]:
+    """The optimizers among a trainer's attributes, beside those of ``optimizer``."""
+    known = {id(one) for _, one in each(attributes.get("optimizer"))}
+    found = [one for value in attributes.values()
+             for _, one in each(value if isinstance(value, (dict, list, tuple)) else [value])]
+    return [one for one in found
+            if isinstance(one, torch.optim.Optimizer) and id(one) not in known]
+
+
 def learning_rates(optimizers: Any) -> dict[str, float]:
-    """The lr of each optimizer's first parameter group: ``lr``, or ``lr_NAME`` of several."""
-    return {f"lr_{name}" if name else "lr": float(one.param_groups[0]["lr"])
-            for name, one in each(optimizers) if getattr(one, "param_groups", None)}
+    """The lr of each optimizer: ``lr``, or ``lr_NAME`` of several. Where its parameter groups have
+    different ones, those after the first are ``lr_1``, ..."""
+    rates: dict[str, float] = {}
+    for name, one in each(optimizers):
+        groups = getattr(one, "param_groups", None) or []
+        # as they were given: a schedule may make them equal for a while
+        differ = len({group.get("initial_lr", group["lr"]) for group in groups}) > 1
+        for index, group in enumerate(groups if differ else groups[:1]):
+            label = "_".join(filter(None, ["lr", name, str(index or "")]))
+            rates[label] = float(group["lr"])
+    return rates
 
 
 def warn_of_untrained(module: Any, label: str, optimizers: Any) -> None:
@@ -44,6 +151,23 @@ def warn_of_untrained(module: Any, label: str, optimizers: Any) -> None:
                        ", ".join(left[:5]), f" and {len(left) - 5} more" if len(left) > 5 else "")
 
 
+def missing_state(optimizer: Any) -> set[str]:
+    """What an optimizer keeps of a parameter with its settings, but does not have of one that it
+    has been trained: tried by a step on a parameter of zeros."""
+    missing: set[str] = set()
+    taken = inspect.signature(type(optimizer)).parameters
+    for group in optimizer.param_groups:
+        known = next((one for one in group["params"] if optimizer.state.get(one)), None)
+        if known is not None:
+            twin = nn.Parameter(torch.zeros_like(known))
+            twin.grad = torch.zeros_like(known)
+            settings = {key: value for key, value in group.items() if key in taken}
+            stepped = type(optimizer)(**{**settings, "params": [twin]})
+            stepped.step()
+            missing |= stepped.state[twin].keys() - optimizer.state[known].keys()
+    return missing
+
+
 class StepWatch:
     """Notices which optimizers have made a step since it was last asked.
 
@@ -51,23 +175,38 @@ class StepWatch:
 
     Args:
         optimizers: one, or a dict or list of them.
+        others: that do not count, but whose gradients may wait.
+        num_steps: that were made before.
 
     Attributes:
-        is_waiting: whether one made no step at the last batch, so that gradients wait for it.
+        is_waiting: whether one made no step at the last batch, so that its gradients wait for it.
+            (One that steps is taken to be given new gradients after it.)
+        num_steps: those included, of the one that made most.
     """
 
-    def __init__(self, optimizers: Any) -> None:
+    def __init__(self, optimizers: Any, others: Iterable[Any] = (), *, num_steps: int = 0) -> None:
         self.is_waiting = False
-        self._names = {name for name, _ in each(optimizers)}
+        self.num_steps = self._first = num_steps
         self._silent = {name for name, one in each(optimizers)
                         if not hasattr(one, "register_step_post_hook")}
-        self._stepped: set[str] = set()
-        for name, one in each(optimizers):
-            if name not in self._silent:
-                one.register_step_post_hook(lambda *_, name=name: self._stepped.add(name))
+        self._names = {name for name, _ in each(optimizers)}
+        self._counts: dict[str, int] = {}  # of steps
+        self._taken: dict[str, int] = {}
+        watched = {name: one for name, one in each(optimizers) if name not in self._silent}
+        watched |= {f"other {index}": one for index, one in enumerate(others)}
+        for name, one in watched.items():
+            one.register_step_post_hook(functools.partial(self._count, name))
+        self._all = self._silent | watched.keys()
 
     def take(self) -> set[str]:
         """Names of those that have, since the last call."""
-        stepped, self._stepped = self._stepped | self._silent, set()
-        self.is_waiting = stepped != self._names
-        return stepped
+        stepped = self._silent | {name for name, count in self._counts.items()
+                                  if count != self._taken.get(name)}
+        self._taken = dict(self._counts)
+        self.is_waiting = stepped != self._all
+        return stepped & self._names
+
+    def _count(self, name: str, *_: Any) -> None:
+        self._counts[name] = self._counts.get(name, 0) + 1
+        if name in self._names:
+            self.num_steps = max(self.num_steps, self._first + self._counts[name])

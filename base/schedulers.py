@@ -6,8 +6,12 @@ from typing import Any
 import torch
 from torch.optim import lr_scheduler as torch_schedulers
 
+from base.data.train_batches import num_batches
 from base.optimizers import each
+from utils.config.arguments import parameters_of
 from utils.config.misspellings import shown
+from utils.config.names import resolve_name
+from utils.config.type_and_args import named_parts
 from utils.errors import ConfigError, RunError
 
 EACH_STEP = (torch_schedulers.OneCycleLR, torch_schedulers.CyclicLR)
@@ -40,25 +44,31 @@ class Schedulers:
             if name in stepped or (stepped and not name):
                 advance(one)
 
-    def after_epoch(self, log: dict[str, Any], monitored: str | None) -> None:
-        """The step at the end of an epoch.
+    def after_epoch(self) -> None:
+        """The step at the end of an epoch, of those that want no value."""
+        for one in self.by_epoch.values():
+            if not takes_value(one):
+                make_steps(one, 1, [])
+
+    def after_validation(self, log: dict[str, Any], monitored: str | None) -> None:
+        """The step of ReduceLROnPlateau.
 
         Args:
             log: of the epoch.
-            monitored: name in it of the value that ReduceLROnPlateau gets; None takes the
-                validation loss, else the loss.
+            monitored: name in it of the value that it gets; None takes the validation loss, else
+                the loss.
 
         Raises:
             RunError: the log has no such value.
         """
         name = plateau_value(log, monitored)
-        for one in self.by_epoch.values():
-            if takes_value(one) and name not in log:
+        for one in filter(takes_value, self.by_epoch.values()):
+            if name not in log:
                 raise RunError(f"ReduceLROnPlateau wants {name!r}, but the epoch's log has "
                                f"{', '.join(log)}")
-            make_steps(one, 1, [log.get(name, 0.0)])
+            advance(one, log[name])
 
-    def check_end(self, num_steps: int | None, num_epochs: int) -> None:
+    def check_end(self, num_steps: int | None, num_epochs: int | None) -> None:
         """Whether each can make all the steps of the run.
 
         Raises:
@@ -70,12 +80,16 @@ class Schedulers:
                 if planned is not None and isinstance(total, int) and total < planned:
                     raise ConfigError(
                         f"lr_scheduler.args: {type(one).__name__} ends after {total} steps, but "
-                        f"the run makes {planned}; set total_steps to {planned}, or fewer epochs")
+                        f"the run makes {planned}; set total_steps to {planned}, or fewer epochs "
+                        "(batches_per_step of a trainer that accumulates by itself)")
 
 
 def interval_of(scheduler: Any, section: dict[str, Any]) -> str:
-    """"step" or "epoch": as the config says, else by the scheduler's class."""
-    return section.get("interval") or ("step" if isinstance(scheduler, EACH_STEP) else "epoch")
+    """"step" or "epoch": as the config says, else as the scheduler, its class or the function that
+    makes it says by an attribute ``interval``, else by its class."""
+    kind = scheduler if isinstance(scheduler, type) else type(scheduler)
+    return section.get("interval") or getattr(scheduler, "interval", None) or (
+        "step" if issubclass(kind, EACH_STEP) else "epoch")
 
 
 def section_of(config: Any, section: str, name: str = "") -> dict[str, Any]:
@@ -109,24 +123,82 @@ def advance(scheduler: Any, *value: float) -> None:
                        "be as long as the run") from error
 
 
-def build_scheduler(config: Any, optimizer: Any) -> Any:
-    """The scheduler that the config names, tried on a stand-in first; None without one.
+def build_scheduler(config: Any, optimizers: Any, data_loader: Any = None) -> Any:
+    """The scheduler that the config names, or those of several optimizers by their names, each
+    tried on a stand-in first; None without one.
+
+    Args:
+        data_loader: tells the ``total_steps`` of a schedule to which the config leaves them.
 
     Raises:
-        ConfigError: it refuses its arguments, or its first steps fail.
+        ConfigError: one refuses its arguments, or its first steps fail.
     """
-    section = config.get("lr_scheduler")
-    if not section:
-        return None
-    if isinstance(optimizer, torch.optim.Optimizer):
-        scheduler = config.init_obj("lr_scheduler", None, _StandIn(optimizer))
-        num_steps = min(3, getattr(scheduler, "total_steps", 3))
-        try:
-            make_steps(scheduler, num_steps, [1.0] * num_steps)
-        except (RunError, ArithmeticError, TypeError, LookupError) as error:
-            raise ConfigError(f"lr_scheduler.args: {section['type']} cannot make its first steps "
-                              f"with {shown(section.get('args') or {})}: {error}") from error
-    return config.init_obj("lr_scheduler", None, optimizer)
+    sections = named_parts(config.get("lr_scheduler") or {})
+    built = {name: _build(config, f"lr_scheduler.{name}".rstrip("."), section,
+                          optimizers[name] if name else optimizers, data_loader)
+             for name, section in sections.items() if section}
+    return built.get("", built or None)
+
+
+def _build(config: Any, path: str, section: dict[str, Any], optimizer: Any,
+           data_loader: Any) -> Any:
+    target = config.init_ftn(path, None, optimizer=_StandIn(optimizer)).func
+    parameters = parameters_of(target)
+    filled: dict[str, Any] = {}
+    if leaves_total_steps(section, parameters):
+        filled["total_steps"] = _total_steps(config, path, section, target, data_loader)
+
+    def make(optimizer: Any) -> Any:
+        if "optimizer" in parameters:
+            return config.init_obj(path, None, optimizer=optimizer, **filled)
+        return config.init_obj(path, None, optimizer, **filled)
+
+    scheduler = make(_StandIn(optimizer))
+    num_steps = min(3, getattr(scheduler, "total_steps", 3))
+    try:
+        make_steps(scheduler, num_steps, [1.0] * num_steps)
+    except (RunError, ArithmeticError, TypeError, LookupError) as error:
+        raise ConfigError(f"{path}.args: {section['type']} cannot make its first steps "
+                          f"with {shown(section.get('args') or {})}: {error}") from error
+    return make(optimizer)
+
+
+def leaves_total_steps(section: dict[str, Any], parameters: Any) -> bool:
+    """Whether a schedule takes ``total_steps`` and the config leaves them to the run."""
+    given = section.get("args") or {}
+    return "total_steps" in parameters and not {"total_steps", "steps_per_epoch"} & given.keys()
+
+
+def follows_run(config: Any, name: str) -> bool:
+    """Whether the schedule of that name gets its ``total_steps`` from the length of the run."""
+    section, modules = section_of(config, "lr_scheduler", name), config.modules.get("lr_scheduler")
+    return bool(section) and modules is not None and leaves_total_steps(
+        section, parameters_of(resolve_name(section["type"], modules)))
+
+
+def _total_steps(config: Any, path: str, section: dict[str, Any], target: Any,
+                 data_loader: Any) -> int:
+    """Steps of a schedule until the run's end: of the optimizer or, by epoch, epochs."""
+    settings = config.trainer
+    is_by_step = interval_of(target, section) == "step"
+    num_steps = planned_steps(settings, num_batches(data_loader)) if is_by_step else settings.epochs
+    if num_steps is None:
+        raise ConfigError(f"{path}.args.total_steps: is missing; {section['type']} needs it, and "
+                          "the length of the data is not known: give it here, or "
+                          "trainer.max_steps or trainer.len_epoch")
+    return num_steps
+
+
+def planned_steps(settings: Any, num_batches: int | None) -> int | None:
+    """Optimizer steps of the whole run, with one for each batch; None if that is not known.
+
+    Args:
+        num_batches: of a pass over the data.
+    """
+    in_epoch = settings.len_epoch or num_batches
+    planned = [settings.max_steps] if settings.max_steps else []
+    planned += [in_epoch * settings.epochs] if in_epoch and settings.epochs else []
+    return min(planned, default=None)
 
 
 def make_steps(scheduler: Any, num_steps: int, values: list[float]) -> None:

@@ -4,12 +4,12 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
-from base.monitor import check_name
+from base.evaluation import first_batches
+from base.monitor import check_name, is_number
 from base.optimizers import learning_rates, warn_of_untrained
-from logger.console import VALID
+from logger.console import VALID, plain_number
 from utils.errors import ConfigError
 from utils.rng import preserved
 
@@ -26,19 +26,36 @@ def check_start(trainer: Any) -> None:
     warn_of_untrained(trainer.criterion, "loss", trainer.optimizer)
     if trainer.early_stop > 0 and trainer.mnt_mode == "off":
         logger.warning("trainer.early_stop has no effect without trainer.monitor")
+    if hasattr(trainer.data_loader, "place"):  # for a loop that draws from the loader itself
+        trainer.data_loader.place(trainer.counters.passes)
     if trainer.is_classic:  # its loops and logs are its own
-        if hasattr(trainer.data_loader, "place"):
-            trainer.data_loader.place(trainer.counters.epoch)
+        if trainer.epochs is None:
+            raise ConfigError("trainer.epochs: is missing; trainer.max_steps alone will do where "
+                              "the trainer draws its batches by train_batches()")
         return
-    valid_names = _try_validation(trainer)
+    values = _try_validation(trainer)
+    valid_names = None if values is None else list(values)
     if trainer.mnt_metric is not None:
         both = [name.removeprefix(VALID) for name in valid_names or ()]
         train_names = dict.fromkeys([*trainer.train_metrics.keys, *both,
                                      *learning_rates(trainer.optimizer)])
+        if not is_number((values or {}).get(trainer.mnt_metric, 0.0)):
+            raise ConfigError(f"trainer.monitor watches {trainer.mnt_metric!r}, which is a table, "
+                              "not a number")
         check_name(trainer.mnt_metric, list(train_names), valid_names,
                    may_add=trainer.callbacks.may_add)
-    batches = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
-    trainer.schedulers.check_end(batches and batches * trainer.epochs, trainer.epochs)
+    trainer.schedulers.check_end(_steps_at_end(trainer), trainer.epochs)
+
+
+def _steps_at_end(trainer: Any) -> int | None:
+    """Optimizer steps of the whole run."""
+    counters = trainer.counters
+    in_epoch = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
+    if in_epoch is None or trainer.epochs is None:
+        return trainer.settings.max_steps
+    left = in_epoch * (trainer.epochs - counters.epoch) - counters.batch
+    left //= trainer.batches_per_step
+    return min(counters.step + left, trainer.settings.max_steps or counters.step + left)
 
 
 def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:
@@ -68,13 +85,17 @@ def without_trace(trainer: Any) -> Iterator[None]:
         trainer.callbacks, trainer.writer.enabled = callbacks, is_writing
 
 
-def _try_validation(trainer: Any) -> list[str] | None:
-    """The names that the validation gives; None if it was not tried."""
+def _try_validation(trainer: Any) -> dict[str, Any] | None:
+    """What the validation gives of its first batches; None if it was not tried."""
     if not trainer.do_validation:
-        return []
+        return {}
     count = trainer.settings.sanity_batches
     if not count:
         return None
-    with without_trace(trainer), preserved():
-        return [f"{VALID}{name}" for name in trainer.evaluate(
-            list(islice(iter(trainer.valid_data_loader), count)))]
+    loaders = trainer.valid_data_loader
+    try:
+        with without_trace(trainer), preserved():
+            trainer.valid_data_loader = first_batches(loaders, count)
+            return {name: plain_number(value) for name, value in trainer.validate().items()}
+    finally:
+        trainer.valid_data_loader = loaders

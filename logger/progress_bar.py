@@ -1,10 +1,12 @@
 """The progress bar of an epoch, whole at 80 columns, and lines written above it."""
 
+import os
 import sys
 from typing import Any, TextIO
 
 WITH_TOTAL = "{desc} |{bar}| {percentage:3.0f}% {remaining} left"
 WITHOUT_TOTAL = "{desc}  {n_fmt} batches  {elapsed}"
+LEFT_TO_BAR = 32  # columns: the bar, percent and time left
 _shown: list["ProgressBar"] = []
 
 
@@ -37,10 +39,17 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.update()
 
-    def show(self, text: str) -> None:
-        """Puts figures beside the label, from the next update on."""
-        if self._bar is not None:
-            self._bar.set_description_str(f"{self._label}  {text}", refresh=False)
+    def show(self, *figures: str) -> None:
+        """Puts figures beside the label, from the next update on: as many, from the first on, as
+        leave room for a bar."""
+        if self._bar is None:
+            return
+        text = self._label
+        for figure in figures:
+            if len(f"{text}  {figure}") > _width() - LEFT_TO_BAR:
+                break
+            text = f"{text}  {figure}"
+        self._bar.set_description_str(text, refresh=False)
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -48,6 +57,14 @@ class ProgressBar:
             _shown.remove(self)
             self._bar.close()
             self._bar = None
+
+
+def _width() -> int:
+    """Columns of the terminal."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def write_above(text: str, stream: TextIO) -> bool:

@@ -6,6 +6,7 @@ import torch
 
 from base import BaseTrainer, Callback
 from trainer.callbacks import InputImages, ParameterHistograms
+from utils.batches import data_and_target
 from utils.metric_tracker import make_tracker
 
 
@@ -43,10 +44,7 @@ class Trainer(BaseTrainer):
     @staticmethod
     def split_batch(batch: Any) -> tuple[Any, Any]:
         """What the model gets, and what the loss and the metrics compare its output with."""
-        if isinstance(batch, dict):
-            return batch["data"], batch["target"]
-        data, target = batch
-        return data, target
+        return data_and_target(batch)
 
     def _train_step(self, batch: Any, batch_idx: int) -> tuple[Any, Any, torch.Tensor]:
         """Forward, backward and one optimizer step; returns (output, target, loss).
@@ -55,11 +53,11 @@ class Trainer(BaseTrainer):
         over ``n`` samples. It is shown, stored, and can be monitored.
         """
         data, target = self.split_batch(batch)
-        self.optimizer.zero_grad()
+        self.zero_grad()
         output = self.model(data)
         loss = self.criterion(output, target)
-        loss.backward()
-        self.optimizer.step()
+        self.backward(loss)
+        self.step()
         return output, target, loss
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:

@@ -41,6 +41,24 @@ def to_device(batch: Any, device: "torch.device", *, channels_last: bool = False
     return batch
 
 
+def data_and_target(batch: Any) -> tuple[Any, Any]:
+    """What a model gets of a batch, and what its output is compared with: of a pair the first and
+    the second, of a dict or an object those of the names ``data`` and ``target``.
+
+    Raises:
+        RunError: the batch is none of these.
+    """
+    if isinstance(batch, Mapping) and {"data", "target"} <= batch.keys():
+        return batch["data"], batch["target"]
+    if isinstance(batch, (list, tuple)) and len(batch) == 2:
+        return batch[0], batch[1]
+    if not isinstance(batch, (list, tuple, Mapping)) and (
+            hasattr(batch, "data") and hasattr(batch, "target")):
+        return batch.data, batch.target
+    raise RunError(f"expected batches (data, target), or with these names, got {shapes(batch)}: "
+                   "say what the model gets by split_batch in trainer/trainer.py")
+
+
 def num_samples(batch: Any) -> int:
     """Samples in a batch: the length of its first tensor, or of a list with an entry for each.
 
@@ -94,6 +112,10 @@ def shapes(batch: Any) -> str:
     if isinstance(batch, (list, tuple)):
         inner = [shapes(value) for value in batch[:4]] + ["..."] * (len(batch) > 4)
         return f"({', '.join(inner)})"
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        inner = [f"{field.name}: {shapes(getattr(batch, field.name))}"
+                 for field in dataclasses.fields(batch)]
+        return f"{type(batch).__name__}({', '.join(inner)})"
     return type(batch).__name__
 
 

@@ -1,5 +1,6 @@
 """Means of a pass over the data, weighted by samples, kept on the device."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -18,8 +19,9 @@ class MetricTracker:
         keys: names in the order of the result; others may be updated as well and come after.
         writer: gets ``add_scalar(key, value)`` at each update.
         functions: of (output, target), for ``update_batch``: means over a batch.
-        whole_set: objects of torchmetrics, for ``update_batch``: computed over all batches
-            together.
+        whole_set: objects of torchmetrics or others with ``update(output, target)``, ``compute``
+            and ``reset``, for ``update_batch``: computed over all batches together. With a list
+            ``entry_names``, the entries of a vector are named by it.
 
     Attributes:
         last: the value that each name was last updated with.
@@ -56,6 +58,8 @@ class MetricTracker:
             RunError: it is neither.
         """
         n = float(n)  # numpy's numbers cannot go into a checkpoint
+        if n == 0:  # a mean over nothing is NaN
+            return
         if self.writer is not None:
             self.writer.add_scalar(key, value)
         if key not in self._totals and (key == "loss" or key.endswith("_loss")):
@@ -79,7 +83,8 @@ class MetricTracker:
     def update_batch(self, output: Any, target: Any, loss: Any, n: int) -> None:
         """Adds the loss and all metrics of a batch of ``n`` samples.
 
-        Metrics draw random numbers from a stream of their own: they change no training.
+        Metrics draw random numbers from a stream of their own: they change no training (those of
+        python and numpy, if they draw them at the first batch as well).
         """
         self.update("loss", loss, n)
         if self._stream is None:
@@ -101,14 +106,18 @@ class MetricTracker:
         """A fresh dict of the means; what was never updated is absent. Waits for the device.
 
         Of a metric of the whole set: a number; a vector as one number for each entry
-        (``name_0``, ...), a dict likewise (``name_key``); a table as nested lists.
+        (``name_0``, ..., or as ``entry_names`` say), a dict likewise (``name_key``); a table as
+        nested lists.
+
+        Raises:
+            RunError: it is something else, or a vector of another length than its names.
         """
         means: dict[str, Any] = {key: self.avg(key) for key, count in self._counts.items() if count}
         if any(self._counts.values()):
             for name, metric in self.whole_set.items():
                 with warnings.catch_warnings():  # what it saw before a resume does not count there
                     warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
-                    means |= _flat(name, metric.compute())
+                    means |= _flat(name, metric.compute(), getattr(metric, "entry_names", None))
         return means
 
     def not_finite(self) -> str | None:
@@ -125,8 +134,7 @@ class MetricTracker:
         return {"totals": dict(self._totals), "counts": dict(self._counts), "losses": self._losses,
                 "last": dict(self.last),
                 "stream": None if self._stream is None else self._stream.state_dict(),
-                "whole_set": {name: _persistent(metric).state_dict()
-                              for name, metric in self.whole_set.items()}}
+                "whole_set": {name: _state_of(metric) for name, metric in self.whole_set.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.reset()
@@ -140,10 +148,7 @@ class MetricTracker:
             self._stream.load_state_dict(state["stream"])
         for name, metric in self.whole_set.items():
             if name in state["whole_set"]:
-                _persistent(metric).load_state_dict(state["whole_set"][name])
-                for module in metric.modules():
-                    if hasattr(module, "device"):
-                        module.to(module.device)
+                _load_state(metric, state["whole_set"][name])
 
     @staticmethod
     def _add(total: Any, value: Any, n: float) -> Any:
@@ -169,17 +174,17 @@ def make_tracker(metrics: Iterable[Any] | None, device: Any) -> MetricTracker:
             raise ValueError(f"metrics: {name!r} is the name of two; set __name__ of one of them")
         named[name] = metric
     del named["loss"]
-    whole_set = {name: metric.clone().to(device) for name, metric in named.items()
+    whole_set = {name: _own_copy(metric, device) for name, metric in named.items()
                  if hasattr(metric, "compute")}
     functions = {name: metric for name, metric in named.items() if name not in whole_set}
     return MetricTracker("loss", *functions, functions=functions, whole_set=whole_set)
 
 
-def _flat(name: str, value: Any) -> dict[str, Any]:
+def _flat(name: str, value: Any, entry_names: list[str] | None = None) -> dict[str, Any]:
     """The result of a metric of the whole set, by names of the log."""
     if isinstance(value, dict):
         return {key: item for part, inner in value.items()
-                for key, item in _flat(f"{name}_{part}", inner).items()}
+                for key, item in _flat(f"{name}_{part}", inner, entry_names).items()}
     if not hasattr(value, "ndim"):
         if not isinstance(value, (int, float)):
             raise RunError(f"{name}: expected a tensor, a number or a dict of such, got "
@@ -188,16 +193,52 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     if value.ndim == 0:
         return {name: float(value)}  # waits for the device
     if value.ndim == 1:
-        return {f"{name}_{i}": item for i, item in enumerate(value.tolist())}
+        entries = entry_names or list(map(str, range(len(value))))
+        if len(entries) != len(value):
+            raise RunError(f"{name}: gives {len(value)} values, but its classes are "
+                           f"{len(entries)}: {', '.join(entries)}")
+        return {f"{name}_{entry}": item for entry, item in zip(entries, value.tolist(),
+                                                               strict=True)}
     return {name: value.tolist()}
 
 
-def _persistent(metric: Any) -> Any:
-    """The metric, with what it has seen in its ``state_dict``."""
-    for module in metric.modules():
-        if hasattr(module, "persistent"):
-            module.persistent(True)
-    return metric
+def _own_copy(metric: Any, device: Any) -> Any:
+    """A copy of a metric of the whole set, which has seen nothing."""
+    own = copy.deepcopy(metric)
+    own = own.to(device) if hasattr(own, "to") else own
+    own.reset()
+    return own
+
+
+def _is_plain(metric: Any) -> bool:
+    """Whether a metric is an object of one's own, whose attributes are its state."""
+    return not hasattr(metric, "state_dict")
+
+
+def _state_of(metric: Any) -> dict[str, Any]:
+    """What a metric of the whole set has seen."""
+    if _is_plain(metric):
+        return copy.deepcopy(vars(metric))
+    return keep_what_it_saw(metric).state_dict()
+
+
+def _load_state(metric: Any, state: dict[str, Any]) -> None:
+    if _is_plain(metric):
+        vars(metric).update(copy.deepcopy(state))
+        return
+    keep_what_it_saw(metric).load_state_dict(state)
+    for module in metric.modules() if hasattr(metric, "modules") else ():
+        if hasattr(module, "device"):
+            module.to(module.device)
+
+
+def keep_what_it_saw(thing: Any) -> Any:
+    """The thing; a metric of torchmetrics, with what it has seen in its ``state_dict``."""
+    if hasattr(thing, "compute") and hasattr(thing, "modules"):
+        for module in thing.modules():
+            if hasattr(module, "persistent"):
+                module.persistent(True)
+    return thing
 
 
 def _described(value: Any) -> str:

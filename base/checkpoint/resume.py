@@ -1,13 +1,22 @@
 """How a run goes on: each part gets its state, and what the config has changed takes effect."""
 
+import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from base.checkpoint.state import RANDOM, GeneratorPart, Parts, check_names, give, restore
 from base.checkpoint.weights import load_weights
-from base.optimizers import each, learning_rates
-from base.schedulers import interval_of, make_steps, plateau_value, section_of, takes_value
+from base.optimizers import each, learning_rates, missing_state
+from base.schedulers import (
+    follows_run,
+    interval_of,
+    make_steps,
+    plateau_value,
+    section_of,
+    takes_value,
+)
 from utils.errors import CheckpointError
 from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint
 from utils.runs.folder import BEST
@@ -26,14 +35,15 @@ class Resumed:
     Args:
         checkpoint: its content.
         source: where it was read, for messages.
-        config: of the run that goes on, as a plain dict.
+        config: of the run that goes on.
     """
 
-    def __init__(self, checkpoint: dict[str, Any], source: str, config: dict[str, Any]) -> None:
+    def __init__(self, checkpoint: dict[str, Any], source: str, config: Any) -> None:
         self.checkpoint = checkpoint
         self.source = source
-        self.changes = _Changes(checkpoint.get("config"), config,
-                                has_schedule="lr_scheduler" in checkpoint.get("parts", {}))
+        self.changes = _Changes(checkpoint.get("config"), config.config,
+                                has_schedule="lr_scheduler" in checkpoint.get("parts", {}),
+                                follows_run=functools.partial(follows_run, config))
         self.is_complete = "best_monitor" in checkpoint.get("parts", {})
         self._given: dict[str, Any] = {}
 
@@ -95,7 +105,8 @@ class Resumed:
             return
         optimizers = getattr(part, "parts", part)
         if any(self.changes.is_other("optimizer", name) for name, _ in each(optimizers)):
-            logger.warning("the optimizer is another one than in the checkpoint: it starts anew")
+            logger.warning("the optimizer is another one than in the checkpoint, or trains other "
+                           "parameters: it starts anew")
             return
         built = {name: [dict(group) for group in getattr(one, "param_groups", [])]
                  for name, one in each(optimizers)}
@@ -120,6 +131,12 @@ class Resumed:
                     group[key] = fresh[key]
                 elif is_of_schedule:
                     del group[key]
+        missing = missing_state(optimizer) if changed else set()
+        if missing:
+            raise CheckpointError(
+                f"optimizer.args: with {', '.join(sorted(changed))} changed, "
+                f"{type(optimizer).__name__} needs {', '.join(sorted(missing))}, which the "
+                "checkpoint does not have. Leave it as it was, or start a new run by --init-from")
         for key in changed:
             if not any(key in group for group in built):
                 logger.warning("optimizer.args.%s has no effect on a resumed run", key)
@@ -130,7 +147,8 @@ class Resumed:
             schedulers, states = part.parts, state or {}
         else:
             schedulers, states = dict(each(part)), {} if state is None else {"": state}
-        changed = [name for name in {**schedulers, **states} if self.changes.touches_schedule(name)]
+        changed = [name for name in {**schedulers, **states} if self.changes.touches_schedule(name)
+                   or (takes_value(schedulers.get(name)) and self.changes.is_set("monitor"))]
         kept, kept_states = ({f"lr_scheduler {name}".strip(): value for name, value in these.items()
                               if name not in changed} for these in (schedulers, states))
         restore(kept, kept_states)
@@ -156,7 +174,7 @@ class Resumed:
         if takes_value(scheduler):
             values = [row[key] for row in parts["history"].rows()
                       if (key := plateau_value(row, monitored)) in row]
-            num_steps = min(num_steps, len(values))
+            num_steps = min(state.get("last_epoch", len(values)), len(values))
         make_steps(scheduler, num_steps, values)
 
 
@@ -178,13 +196,21 @@ def best_model(trainer: Any, source: Path) -> Path | None:
             content = read_checkpoint(file, with_tensors=False)
         except CheckpointError:
             continue
-        if content.get("monitor_best") == monitor.best and (
-                monitor.best_epoch in (0, content.get("epoch"))):
+        if content.get("monitor_best") == monitor.best and _is_of(content, monitor):
             return file
     logger.warning("the best model so far (%s %g) is not there any more: the best value starts "
                    "anew", monitor.metric, monitor.best)
     monitor.start_anew()
     return None
+
+
+def _is_of(content: dict[str, Any], monitor: Any) -> bool:
+    """Whether a checkpoint was saved when the best value came; one of the classic template has no
+    steps."""
+    step = content.get("parts", {}).get("counters", {}).get("step")
+    if step is None or not monitor.best_step:
+        return monitor.best_epoch in (0, content.get("epoch"))
+    return step == monitor.best_step
 
 
 def settle_folder(trainer: Any, *, is_best: bool) -> None:
@@ -209,24 +235,47 @@ class _Changes:
 
     Args:
         has_schedule: whether the run had one, be it that the config does not name it.
+        follows_run: whether the schedule of a name is as long as the run.
     """
 
-    def __init__(self, before: Any, after: dict[str, Any], *, has_schedule: bool) -> None:
+    def __init__(self, before: Any, after: dict[str, Any], *, has_schedule: bool,
+                 follows_run: Callable[[str], bool]) -> None:
         self.before = before if isinstance(before, dict) else after
         self.after = after
         self.has_schedule = has_schedule
+        self.follows_run = follows_run
 
     def is_other(self, section: str, name: str) -> bool:
-        """Whether another class is named, so that old state is of no use."""
-        return (section_of(self.before, section, name).get("type")
-                != section_of(self.after, section, name).get("type"))
+        """Whether another class is named, so that old state is of no use; of an optimizer, also
+        whether it trains other parameters."""
+        before, after = (section_of(config, section, name) for config in (self.before, self.after))
+        is_frozen_otherwise = self.before.get("freeze", []) != self.after.get("freeze", [])
+        return _identity(before) != _identity(after) or (
+            section == "optimizer" and is_frozen_otherwise)
+
+    def is_set(self, *keys: str) -> bool:
+        """Whether any of these keys of ``trainer`` differ."""
+        before, after = (config.get("trainer") for config in (self.before, self.after))
+        return isinstance(before, dict) and isinstance(after, dict) and any(
+            before.get(key) != after.get(key) for key in keys)
+
+    @property
+    def is_other_length(self) -> bool:
+        """Whether the run has another length in steps."""
+        return self.is_set("epochs", "max_steps", "len_epoch") or (
+            self.before.get("data_loader") != self.after.get("data_loader"))
 
     def args(self, section: str, name: str) -> set[str]:
         """Names of arguments that differ."""
         before, after = (section_of(config, section, name).get("args") or {}
                          for config in (self.before, self.after))
-        return {key for key in {**before, **after}
-                if key not in before or key not in after or before[key] != after[key]}
+        changed = {key for key in {**before, **after}
+                   if key not in before or key not in after or before[key] != after[key]}
+        groups = [section_of(config, section, name).get("groups") or []
+                  for config in (self.before, self.after)]
+        if groups[0] != groups[1]:
+            changed |= {key for group in (*groups[0], *groups[1]) for key in group} - {"params"}
+        return changed
 
     def touches_schedule(self, name: str) -> bool:
         """Whether lr and the like of an optimizer would have gone another way."""
@@ -234,7 +283,14 @@ class _Changes:
             section_of(self.before, "lr_scheduler", name)
             != section_of(self.after, "lr_scheduler", name)
             or bool(self.args("optimizer", name) & set(SCHEDULED))
-            or self.is_other("optimizer", name))
+            or self.is_other("optimizer", name)
+            or (self.is_other_length and self.follows_run(name)))
+
+
+def _identity(section: dict[str, Any]) -> tuple[Any, ...]:
+    """Class and parameters of a section."""
+    return (section.get("type"), section.get("params"),
+            [group.get("params") for group in section.get("groups") or ()])
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -51,26 +51,33 @@ class Saver:
         """Whether an epoch has a file of its own, by its number."""
         return epoch % self.save_freq == 0
 
-    def save_epoch(self, state: dict[str, Any], epoch: int, *, is_best: bool, is_last: bool,
-                   finite: Sequence[KeyPath] = ()) -> None:
+    def save_epoch(self, state: dict[str, Any], epoch: int | None, *, is_best: bool, is_last: bool,
+                   finite: Sequence[KeyPath] = (), kept: Sequence[str] = ()) -> None:
         """Saves a finished epoch: ``latest``, the best model, and an epoch file when one is due.
 
         Args:
+            epoch: None inside an epoch.
             is_last: of the run; has a file whatever ``save_freq`` is.
             finite: what in ``state`` must be finite to be saved.
+            kept: what the best models so far are called that have files of their own; this one may
+                be among them, ``epoch7`` or ``step500``.
 
         Raises:
             CheckpointError: this write failed or, with ``async_save``, the one before.
             RunError: a value is not finite; nothing is written.
         """
-        is_due = is_last or self.is_due(epoch)
-        names = [self.epoch_name(epoch)] if is_due else []
+        if epoch is not None and not (is_last or self.is_due(epoch)):
+            epoch = None
+        names = [] if epoch is None else [self.epoch_name(epoch)]
         names += [BEST] if is_best else []
-        self._save(state, [*names, LATEST], epoch if is_due else None, finite)
+        counters = state.get("parts", {}).get("counters", {})
+        new = {f"epoch{state.get('epoch')}", f"step{counters.get('step')}"}
+        names += [_kept_name(label) for label in kept if label in new]
+        self._save(state, [*names, LATEST], epoch, finite, [_kept_name(label) for label in kept])
 
     def save_latest(self, state: dict[str, Any], finite: Sequence[KeyPath] = ()) -> None:
         """Saves between two steps of an epoch; raises as ``save_epoch`` does."""
-        self._save(state, [LATEST], None, finite)
+        self._save(state, [LATEST], None, finite, [])
 
     def wait(self) -> None:
         """Returns when no write is under way.
@@ -89,23 +96,23 @@ class Saver:
         return self.name.format(epoch=epoch)
 
     def _save(self, state: dict[str, Any], names: list[str], epoch: int | None,
-              finite: Sequence[KeyPath]) -> None:
+              finite: Sequence[KeyPath], kept: list[str]) -> None:
         self.wait()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{self.directory}: cannot be made ({error.strerror})") from error
         if not self.async_save:
-            self._write(state, names, epoch, finite)
+            self._write(state, names, epoch, finite, kept)
             return
         self._buffers = copy_to_host(state, self._buffers)
         # no daemon: the process does not end before the file is complete
         self._thread = threading.Thread(
-            target=self._write_and_remember, args=(self._buffers, names, epoch, finite))
+            target=self._write_and_remember, args=(self._buffers, names, epoch, finite, kept))
         self._thread.start()
 
     def _write(self, state: dict[str, Any], names: list[str], epoch: int | None,
-               finite: Sequence[KeyPath]) -> None:
+               finite: Sequence[KeyPath], kept: list[str]) -> None:
         for path in finite:
             _check_finite(state, path)
         first = self.directory / names[0]
@@ -116,6 +123,10 @@ class Saver:
         if epoch is not None and self.keep_last:
             for old in self._epoch_files(epoch)[:-self.keep_last]:
                 _prune(old)
+        if kept:
+            for old in first.parent.glob(_kept_name("*")):
+                if old.name not in kept:
+                    _prune(old)
 
     def _write_and_remember(self, *args: Any) -> None:
         try:
@@ -135,6 +146,10 @@ class Saver:
         return sorted(numbers, key=numbers.__getitem__)
 
 
+def _kept_name(label: str) -> str:
+    return f"{Path(BEST).stem}-{label}.pth"
+
+
 def _check_finite(state: dict[str, Any], path: KeyPath) -> None:
     value: Any = state
     for key in path:
@@ -146,5 +161,5 @@ def _prune(file: Path) -> None:
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{file}: could not be removed, as trainer.keep_last asks "
+        raise CheckpointError(f"{file}: could not be removed, as keep_last or keep_best asks "
                               f"({error.strerror})") from error

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from utils.devices.parallel import unwrap_model
 from utils.errors import CheckpointError, RunError
+from utils.metric_tracker import keep_what_it_saw
 
 KeyPath = tuple[str, ...]  # keys from the outside of a state to something in it
 RANDOM = "random"  # the part that is restored last
@@ -64,7 +65,7 @@ def as_part(thing: Any) -> Any:
     if isinstance(thing, (dict, list, tuple)):
         several = Parts(thing)
         return several if several.parts else None
-    thing = unwrap_model(thing)
+    thing = keep_what_it_saw(unwrap_model(thing))
     is_left_out = isinstance(thing, (type, DataLoader))
     return thing if isinstance(thing, Stateful) and not is_left_out else None
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torch.utils.data.dataloader import default_collate
 
 from utils.rng import seeded
@@ -34,10 +34,10 @@ class SeededDataset(Dataset[Any]):
     """
 
     def __init__(self, dataset: Any, collate_fn: Callable[[Any], Any]) -> None:
-        is_collated = getattr(dataset, "fetches_batches", False) and collate_fn is default_collate
+        is_collated = _whole(dataset, "fetches_batches", False) and collate_fn is default_collate
         self.dataset = dataset
         self.collate_fn = as_fetched if is_collated else collate_fn
-        self._is_random = getattr(dataset, "is_random", True) or (
+        self._is_random = _whole(dataset, "is_random", True) or (
             collate_fn not in (as_fetched, default_collate))
 
     def __getitems__(self, indices: Any) -> Any:
@@ -53,6 +53,13 @@ class SeededDataset(Dataset[Any]):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+
+def _whole(dataset: Any, name: str, default: bool) -> bool:
+    """What a data set, or that which it is a ``Subset`` of, says of itself."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return getattr(dataset, name, default)
 
 
 def as_fetched(batch: Any) -> Any:

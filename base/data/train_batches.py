@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import IterableDataset
 
 from base.counters import Counters
@@ -27,16 +28,21 @@ class TrainBatches:
         counters: say where to draw from; the caller counts each batch there when it is finished.
 
     Attributes:
-        seconds_waited: for the loader, so far.
+        seconds_waited: for the loader, so far. num_drawn, num_samples: batches, and
+            samples in them, that this process trained on.
     """
 
     def __init__(self, counters: Counters) -> None:
         self.counters = counters
         self.seconds_waited = 0.0
+        self.num_drawn = self.num_samples = 0
         self._iterator: Iterator[Any] | None = None
         self._num_left: int | None = None  # batches of the pass, where that is known
         self._setup: dict[str, int] = {}  # on which the order of an iterable data set depends
-        self._start_of_pass: dict[str, Any] | None = None  # generators, for one that cannot jump
+        # random generators at the start of a pass, for a loader that cannot jump; between two
+        # passes those of the loader alone
+        self._start_of_pass: dict[str, Any] | None = None
+        self._loader: Any = None
 
     def draw(self, loader: Any, len_epoch: int | None) -> Iterator[Any]:
         """Batches until the epoch has ``len_epoch`` finished ones; None: until the pass ends.
@@ -51,16 +57,21 @@ class TrainBatches:
             batch = next(self._iterator, self)
             self.seconds_waited += time.perf_counter() - start
             if batch is not self:
+                self.num_drawn += 1
                 self._num_left = None if self._num_left is None else self._num_left - 1
                 yield batch
                 continue
             if self.counters.samples == 0:
                 raise RunError("the training data has no batch; is the batch size larger than the "
                                "data, with drop_last?")
-            self._iterator = self._start_of_pass = None
-            self.counters.finish_pass()
+            self.end_pass()
             if len_epoch is None:
                 return
+
+    def end_pass(self) -> None:
+        """The next batch is the first of a new pass over the data."""
+        self._iterator = self._start_of_pass = None
+        self.counters.finish_pass()
 
     def is_last(self, len_epoch: int | None) -> bool:
         """Whether the epoch is known to have no batch after the one that was just finished."""
@@ -75,12 +86,17 @@ class TrainBatches:
 
     def count(self, loader: Any, batch: Any) -> int:
         """Samples of a batch, as they are counted to find the place again."""
-        if hasattr(loader, "size_of_batch"):
-            return loader.size_of_batch(self.counters.samples) or num_samples(batch)
-        return num_samples(batch)
+        size = loader.size_of_batch(self.counters.samples) if (
+            hasattr(loader, "size_of_batch")) else None
+        size = size or num_samples(batch)
+        self.num_samples += size
+        return size
 
     def state_dict(self) -> dict[str, Any]:
-        return {"setup": self._setup, "start_of_pass": self._start_of_pass}
+        start = self._start_of_pass
+        if start is None and self._loader is not None:
+            start = {"generators": states_of(self._loader)}
+        return {"setup": self._setup, "start_of_pass": start}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._setup, self._start_of_pass = state["setup"], state["start_of_pass"]
@@ -93,20 +109,21 @@ class TrainBatches:
         if hasattr(loader, "place"):
             loader.place(self.counters.passes, self.counters.samples)
             return iter(loader)
-        generator = getattr(loader, "generator", None)
-        if self.counters.samples == 0 or self._start_of_pass is None:
-            self._start_of_pass = {
-                "random": RandomState().state_dict(),
-                "generator": None if generator is None else generator.get_state()}
+        self._loader = loader
+        start, self._start_of_pass = self._start_of_pass, None
+        if start is not None:
+            set_states(loader, start["generators"])
+        if self.counters.samples == 0 or start is None or "random" not in start:
+            self._start_of_pass = {"random": RandomState().state_dict(),
+                                   "generators": states_of(loader)}
             return after_samples(iter(loader), self.counters.samples)
+        self._start_of_pass = start
         logger.warning("reading %d samples again to get to where the run was stopped: their order "
                        "is as it was%s; a loader derived from BaseDataLoader jumps there and is "
                        "exact", self.counters.samples, " if the data set repeats itself" if (
                            _is_stream(loader)) else ", random augmentation may not be")
         with preserved():
-            RandomState().load_state_dict(self._start_of_pass["random"])
-            if generator is not None:
-                generator.set_state(self._start_of_pass["generator"])
+            RandomState().load_state_dict(start["random"])
             batches = after_samples(iter(loader), self.counters.samples)
             first = next(batches, None)
         return iter(()) if first is None else _with_first(first, batches)
@@ -114,9 +131,9 @@ class TrainBatches:
     def _count_left(self, loader: Any) -> int | None:
         if hasattr(loader, "num_batches"):
             return loader.num_batches(self.counters.samples)
-        if _is_stream(loader) or not has_length(loader):
-            return None
-        return max(len(loader) - (self.counters.batch if self.counters.samples else 0), 0)
+        count = num_batches(loader)
+        done = self.counters.batch if self.counters.samples else 0
+        return None if count is None else max(count - done, 0)
 
     def _check_stream(self, loader: Any) -> None:
         """What holds for an iterable data set: its order is that of its workers' batches.
@@ -126,14 +143,41 @@ class TrainBatches:
         """
         setup = {"num_workers": max(loader.num_workers, 1), "batch_size": loader.batch_size}
         if not self._setup:
-            logger.info("iterable data set: num_workers %d gives the same run again, another "
-                        "number another run", loader.num_workers)
+            logger.info("iterable data set: its order depends on num_workers (%d here)",
+                        loader.num_workers)
         elif self.counters.samples and setup != self._setup and (
                 max(setup["num_workers"], self._setup["num_workers"]) > 1):
             raise RunError(f"the run was stopped in the middle of an iterable data set, read with "
                            f"{self._setup}; with {setup} some samples would come twice and others "
                            "not at all. Resume with the former, or from an epoch's checkpoint")
         self._setup = setup
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """Those that a loader of torch's and its samplers draw from, each once."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = [loader, getattr(loader, "sampler", None), batch_sampler,
+              getattr(batch_sampler, "sampler", None)]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+
+
+def states_of(loader: Any) -> list[torch.Tensor]:
+    """The states of a loader's own random generators."""
+    return [generator.get_state() for generator in _generators(loader)]
+
+
+def set_states(loader: Any, states: list[torch.Tensor]) -> None:
+    """Sets the loader's own random generators back to where they were."""
+    for generator, state in zip(_generators(loader), states, strict=False):
+        generator.set_state(state)
+
+
+def num_batches(loader: Any) -> int | None:
+    """How many a pass over a loader's data has; None where that is not known."""
+    if hasattr(loader, "num_batches"):
+        return loader.num_batches()
+    return None if _is_stream(loader) or not has_length(loader) else len(loader)
 
 
 def _is_stream(loader: Any) -> bool:

@@ -3,14 +3,16 @@
 import functools
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchmetrics
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from base import Callback
 from base.checkpoint import saver
@@ -65,6 +67,64 @@ class Accumulating(ClippingTrainer):
         return output, target, loss
 
 
+class CriticAccumulates(TwoNetworks):
+    """The second network's optimizer steps after every third batch."""
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        output, target, loss = ClippingTrainer._train_step(self, batch, batch_idx)
+        self.critic(output.detach()).square().mean().backward()
+        if batch_idx % 3 == 2:
+            self.critic_optimizer.step()
+            self.critic_optimizer.zero_grad()
+        return output, target, loss
+
+
+class HoldsAMetric(ClippingTrainer):
+    """Has a metric of torchmetrics as an attribute."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.mean = torchmetrics.MeanMetric()
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        output, target, loss = super()._train_step(batch, batch_idx)
+        self.mean.update(output.detach().abs().mean())
+        return output, target, loss
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        log = super()._train_epoch(epoch)
+        with warnings.catch_warnings():  # it does not know that it saw something before the stop
+            warnings.simplefilter("ignore")
+            log["mean"] = float(self.mean.compute())
+        self.mean.reset()
+        return log
+
+
+class LeavesEarly(ClippingTrainer):
+    """Leaves the epoch by break."""
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        self.model.train()
+        for batch_idx, batch in self.train_batches():
+            self.train_metrics.update("loss", self._train_step(batch, batch_idx)[2])
+            if batch_idx == 2:
+                break
+        return {**self.train_metrics.result(), **self.validate()}
+
+
+def plain_data() -> TensorDataset:
+    data = torch.randn(36, 6, generator=torch.Generator().manual_seed(1))
+    return TensorDataset(data, (data.sum(1) > 0).long())
+
+
+def torchs_loader(**options: Any) -> Any:
+    return DataLoader(plain_data(), 8, **options)
+
+
+def own_generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
 class ReadsTheLoader(Callback):
     """Looks at training data of its own accord, in the middle of an epoch and after it."""
 
@@ -86,6 +146,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "callback reads": {"callbacks": (ReadsTheLoader(),)},
     "stream": {"is_stream": True},
     "len_epoch": {"len_epoch": 3, "epochs": 4},
+    "critic accumulates": {"kind": CriticAccumulates},
+    "metric held": {"kind": HoldsAMetric},
+    "left by break": {"kind": LeavesEarly, "epochs": 4},
+    "torch's loader": {"make_loader": lambda: torchs_loader(
+        shuffle=True, generator=own_generator())},
+    "torch's sampler": {"make_loader": lambda: torchs_loader(
+        sampler=RandomSampler(plain_data(), generator=own_generator()))},
+    "valid_steps": {"valid_steps": 2, "early_stop": 9, "keep_best": 2},
+    "valid_steps across epochs": {"valid_steps": 4, "schedule": "ReduceLROnPlateau"},
+    "valid_steps, epochs end with them": {"valid_steps": 5, "save_steps": 1},
+    "valid_steps, len_epoch": {"valid_steps": 2, "len_epoch": 3, "epochs": 4},
+    "valid_steps, stream": {"valid_steps": 3, "is_stream": True},
+    "max_steps": {"max_steps": 7, "epochs": None},
+    "max_steps, valid_steps": {"max_steps": 8, "valid_steps": 3, "schedule": "OneCycleLR"},
     "two workers": {"num_workers": 2},
     "stream, two workers": {"is_stream": True, "num_workers": 2},
     "callback reads, two workers": {"callbacks": (ReadsTheLoader(),), "num_workers": 2,

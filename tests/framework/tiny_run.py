@@ -3,7 +3,7 @@
 import json
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ def make_schedule(kind: str, optimizer: Any) -> Any:
 def make_trainer(folder: Path, *, resume: Path | None = None, num_workers: int = 0,
                  schedule: str = "StepLR", optimizers: int = 1, validation: float = 0.2,
                  batch_size: int = BATCH, is_stream: bool = False, kind: Any = ClippingTrainer,
+                 make_loader: Callable[[], Any] | None = None,
                  callbacks: tuple[Callback, ...] = (), new_run: bool = False,
                  **settings: Any) -> Trainer:
     """A trainer of the tiny run, new or resumed."""
@@ -123,6 +124,8 @@ def make_trainer(folder: Path, *, resume: Path | None = None, num_workers: int =
                             shuffle=not is_stream, num_workers=num_workers,
                             validation_split=0.0 if is_stream else 0.2)
     valid_loader = BaseDataLoader(NoisyData(), BATCH) if is_stream else loader.split_validation()
+    if make_loader is not None:
+        loader = make_loader()
     model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
     if optimizers == 2:
         optimizer: Any = {"body": torch.optim.Adam(model[0].parameters(), lr=0.05),

@@ -146,6 +146,8 @@ class CommandLine:
                 apply_override(config, text, list(DEFAULTS))
         if self.given("init_from"):
             config["init_from"] = self.given("init_from")
+        if (self.given("overfit") or 0) > 0 and isinstance(config.get("trainer"), dict):
+            config["trainer"]["overfit_batches"] = self.given("overfit")
         if self.given("device") in ("cpu", "mps"):
             config["n_gpu"] = 0 if self.given("device") == "cpu" else 1
 

@@ -114,7 +114,7 @@ def apply_override(config: dict[str, Any], text: str, known: list[str]) -> None:
         paths = {".".join(part[:i]) for part, _ in leaves(config) for i in range(1, len(part) + 1)}
         raise ConfigError(f"{name}: the config has no such key"
                           f"{suggestion(name, sorted(paths | set(known)))}"
-                          + ("" if removing else f" To add it, write +{text}"))
+                          + ("" if removing else f"; to add it, write +{text}"))
     if not removing:
         set_path(config, path, parse_value(value))
         return

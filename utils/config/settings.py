@@ -8,7 +8,6 @@ import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticUndefined
 
 from utils.config.misspellings import shown
 
@@ -29,8 +28,13 @@ class Settings(BaseModel):
 class TrainerConfig(Settings):
     """The section ``trainer``; further keys are the user's own and pass through."""
 
-    epochs: int = Field(ge=1, description=(
-        "Epochs of the whole run, those before a resume included."))
+    epochs: int | None = Field(None, ge=1, description=(
+        "Epochs of the whole run, those before a resume included; may be absent with `max_steps`."))
+    max_steps: int | None = Field(None, ge=1, description=(
+        "Optimizer steps of the whole run, after which it ends, also inside an epoch."))
+    valid_steps: int | None = Field(None, ge=1, description=(
+        "Optimizer steps from one validation to the next, inside epochs or across them; null: once "
+        "an epoch. Monitor, best model, early stopping, plateau and history go by validations."))
     save_dir: str = Field("saved/", min_length=1, pattern=PATH, description=(
         "Folder for what runs write."))
     save_freq: int = Field(1, ge=1, description=(
@@ -39,6 +43,8 @@ class TrainerConfig(Settings):
         "Optimizer steps after which `latest.pth` is also written inside an epoch; null: never."))
     keep_last: int = Field(0, ge=0, description=(
         "Newest epoch files to keep; 0 keeps all. Best and latest always stay."))
+    keep_best: int = Field(0, ge=0, description=(
+        "Best models to keep as files of their own (`model_best-...pth`), by the monitor."))
     async_save: bool = Field(False, description=(
         "Write checkpoints in the background, after a copy to host memory; for large models."))
     checkpoint_name: str = Field("checkpoint-epoch{epoch}.pth", description=(
@@ -65,6 +71,8 @@ class TrainerConfig(Settings):
         "Send histograms of all parameters to TensorBoard once an epoch."))
     len_epoch: int | None = Field(None, ge=1, description=(
         "Batches per epoch, whatever the data's length; null: one pass over the data."))
+    overfit_batches: int | None = Field(None, ge=1, description=(
+        "Train and validate on so many batches only, the first ones, as `--overfit` does."))
     max_seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
         "Seconds after which the run saves and stops like on a signal; null: no limit."))
     deterministic: bool | Literal["warn"] = Field(False, description=(
@@ -96,10 +104,12 @@ class RunConfig(Settings):
 SECTIONS = {
     "arch": "The model: a class in model/model.py.",
     "data_loader": "The data: a class in data_loader/data_loaders.py.",
-    "optimizer": "A class of torch.optim.",
-    "loss": "A function or class in model/loss.py.",
-    "metrics": "Functions in model/metric.py, or classes of torchmetrics.",
-    "lr_scheduler": "A class of torch.optim.lr_scheduler; absent: constant lr.",
+    "valid_data_loader": "Validation data instead of a split; or several by name.",
+    "test_data_loader": "Test data for test.py, instead of data_loader with training=False.",
+    "optimizer": "A class of torch.optim; or several by name, each with the params it trains.",
+    "loss": "A function or class in model/loss.py, torch.nn.functional or torch.nn.",
+    "metrics": "Functions or classes in model/metric.py, or classes of torchmetrics.",
+    "lr_scheduler": "A class of torch.optim.lr_scheduler or model/optim.py; or several.",
 }
 OLDER_NAMES = {"save_period": "save_freq"}  # of keys in trainer
 # keys that projects had no such meaning for before; and a monitor that nobody knows means off
@@ -125,6 +135,9 @@ def check_typed(config: Any) -> Problems:
     if not isinstance(trainer, dict):
         return problems | {"trainer": f"expected an object {{...}}, got {shown(trainer)}"}
     found = check_settings(TrainerConfig, with_current_names(trainer), "trainer.")
+    if trainer.get("epochs") is None and trainer.get("max_steps") is None:
+        found.setdefault("trainer.epochs", "is missing: say how long to train by an integer of at "
+                         "least 1 here, or by trainer.max_steps")
     for old, new in OLDER_NAMES.items():
         if old in trainer and f"trainer.{new}" in found:
             found[f"trainer.{old}"] = found.pop(f"trainer.{new}")
@@ -157,8 +170,8 @@ def check_settings(kind: type[Settings], values: dict[str, Any], prefix: str = "
     except ValidationError as error:
         for item in error.errors():
             key = str(item["loc"][0])
-            came = "is missing" if item["type"] == "missing" else f"got {shown(values[key])}"
-            problems[f"{prefix}{key}"] = (f"expected {expected(schema[key])}, {came}. "
+            problems[f"{prefix}{key}"] = (f"expected {expected(schema[key])}, got "
+                                          f"{shown(values[key])}. "
                                           f"{plain(schema[key]['description'])}")
     return problems
 
@@ -207,12 +220,15 @@ def json_schema() -> dict[str, Any]:
     named = {"anyOf": [{"type": "string"}, part, {"type": "array"}]}
     shapes: dict[str, dict[str, Any]] = {
         "loss": named, "metrics": {"anyOf": [*named["anyOf"], {"type": "object"}]},
-        "lr_scheduler": {"anyOf": [part, {"type": "null"}]}, "optimizer": {"type": "object"}}
+        "lr_scheduler": {"type": ["object", "null"]}, "optimizer": {"type": "object"},
+        "valid_data_loader": {"type": ["object", "null"]},
+        "test_data_loader": {"anyOf": [part, {"type": "null"}]}}
     sections = {key: shapes.get(key, part) | {"description": text}
                 for key, text in SECTIONS.items()}
     trainer = TrainerConfig.model_json_schema()
     for old, new in OLDER_NAMES.items():
         trainer["properties"][old] = trainer["properties"][new]
+    trainer["anyOf"] = [{"required": ["epochs"]}, {"required": ["max_steps"]}]
     top = RunConfig.model_json_schema()["properties"]
     known = {"$schema": {"type": "string"}, **top, **sections, "trainer": trainer}
     for value in (*known.values(), *trainer["properties"].values()):
@@ -227,9 +243,8 @@ def table() -> list[tuple[str, str, str, str]]:
     rows = []
     for kind, prefix in ((RunConfig, ""), (TrainerConfig, "trainer.")):
         for key, schema in _properties(kind).items():
-            default = DEFAULTS[prefix + key]
-            text = "required" if default is PydanticUndefined else f"`{json.dumps(default)}`"
-            rows.append((f"`{prefix}{key}`", expected(schema), text, schema["description"]))
+            rows.append((f"`{prefix}{key}`", expected(schema),
+                         f"`{json.dumps(DEFAULTS[prefix + key])}`", schema["description"]))
     return rows
 
 

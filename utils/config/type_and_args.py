@@ -1,35 +1,40 @@
-"""Names and arguments of ``{"type", "args"}`` sections, checked by signature, building nothing.
-
-A config travels with its checkpoint, so it is not trusted: a name is looked up in the given
-modules only, never by a dotted path, and what it names must be of the kind that its section wants.
-"""
+"""``{"type", "args"}`` sections of a config: checked by signature, building nothing."""
 
 import contextlib
-import importlib
-import inspect
 import re
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
-from utils.config.misspellings import misspelling_of, shown, suggestion
+from utils.config.arguments import (
+    check_arguments,
+    inherited,
+    keywords,
+    left_to_code,
+    parameters_of,
+)
+from utils.config.misspellings import shown, suggestion
+from utils.config.names import LISTS, Modules, check_kind, passed_in, resolve_name
 from utils.config.settings import Problems
 from utils.errors import ConfigError, RunError
 
-KINDS = {
-    "arch": ("torch.nn", "Module"),
-    "data_loader": ("torch.utils.data", "DataLoader"),
-    "optimizer": ("torch.optim", "Optimizer"),
-    "lr_scheduler": ("torch.optim.lr_scheduler", "LRScheduler"),
-}
-# what the code passes by itself, before the config's arguments
-PASSED = {"optimizer": 1, "lr_scheduler": 1}
-PASSED_TO_FUNCTIONS = {"loss": 2, "metrics": 2}
-LISTS = ("loss", "metrics")
-OPTIONAL = ("lr_scheduler", "metrics")
-FURTHER_KEYS = {"lr_scheduler": ["interval"], "metrics": ["name"]}
+# sections that may be several by name: {"day": {"type": ...}, "night": {"type": ...}}
+SEVERAL = ("optimizer", "lr_scheduler", "valid_data_loader")
+OPTIONAL = ("lr_scheduler", "metrics", "valid_data_loader", "test_data_loader")
+FILLED_IN = {"lr_scheduler": ("total_steps",)}  # unless the config has it: the run knows it
+FURTHER_KEYS = {"lr_scheduler": ["interval"], "metrics": ["name", "classes"],
+                "optimizer": ["params", "groups"]}
 
-Modules = str | ModuleType | tuple[str, ...]
+
+def named_parts(section: Any) -> dict[str, Any]:
+    """The sections in one that may be several by name; a single one has the name ""."""
+    is_several = isinstance(section, dict) and section and "type" not in section and all(
+        isinstance(part, dict) for part in section.values())
+    return section if is_several else {"": section}
+
+
+def is_nested(value: Any) -> bool:
+    """Whether an argument is a section itself, and is built before it is passed on."""
+    return isinstance(value, dict) and "type" in value and value.keys() <= {"type", "args"}
 
 
 def check_parts(config: dict[str, Any], modules: dict[str, Modules]) -> Problems:
@@ -43,6 +48,9 @@ def check_parts(config: dict[str, Any], modules: dict[str, Modules]) -> Problems
             continue
         if name in LISTS and isinstance(section, list):
             parts = {f"{name}.{index}": item for index, item in enumerate(section)}
+        elif name in SEVERAL:
+            parts = {f"{name}.{key}".rstrip("."): part
+                     for key, part in named_parts(section).items()}
         else:
             parts = {name: section}
         for path, part in parts.items():
@@ -52,11 +60,36 @@ def check_parts(config: dict[str, Any], modules: dict[str, Modules]) -> Problems
                                 "function of model/loss.py")
         if name == "metrics":
             problems |= repeated_names({path: metric_name(part) for path, part in parts.items()})
+    return problems | check_names(config)
+
+
+def check_names(config: dict[str, Any]) -> Problems:
+    """Whether several optimizers, schedulers, validation loaders have names that go together."""
+    problems: Problems = {}
+    for name in SEVERAL:
+        for key in named_parts(config.get(name)):
+            if key and not (isinstance(key, str) and key.isidentifier()):
+                problems[f"{name}.{key}"] = "expected a name like generator: letters, digits and _"
+    optimizers, schedulers = (named_parts(config.get(name)) for name in SEVERAL[:2])
+    for key, part in optimizers.items():
+        if key and "params" not in part:
+            problems[f"optimizer.{key}.params"] = (
+                'is missing; of several optimizers each says what it trains, like ["encoder.*"]')
+    for key in schedulers if config.get("lr_scheduler") else ():
+        if key not in optimizers:
+            problems[f"lr_scheduler.{key}".rstrip(".")] = (
+                f"expected a section for an optimizer by its name, {', '.join(optimizers)}"
+                if "" not in optimizers else 'there is one optimizer: expected {"type": ...}')
     return problems
 
 
-def check_part(path: str, section: Any, module: Modules, name: str) -> Problems:
-    """Problems of one section: its shape, its name, its arguments."""
+def check_part(path: str, section: Any, module: Modules, name: str, *,
+               nested: bool = False) -> Problems:
+    """Problems of one section: its shape, its name, its arguments and the sections among them.
+
+    Args:
+        nested: in the arguments of another one, where it may be of any kind.
+    """
     if isinstance(section, str) and name in LISTS:
         section = {"type": section}
     if not isinstance(section, dict):
@@ -70,108 +103,69 @@ def check_part(path: str, section: Any, module: Modules, name: str) -> Problems:
     args = section.get("args", {})
     if not isinstance(args, dict):
         problems[f"{path}.args"] = f"expected an object of keyword arguments, got {shown(args)}"
+    problems |= check_further_keys(path, section)
+    if "type" not in section:
+        return problems | {f"{path}.type": "is missing"}
+    try:
+        target = resolve_name(section["type"], module, "" if nested else name)
+        if not nested:
+            check_kind(target, name)
+    except ConfigError as error:
+        return problems | {f"{path}.type": str(error)}
+    if not isinstance(args, dict):
+        return problems
+    problems |= check_arguments(
+        target, args, f"{path}.args", left_to_code(target, name, passed_in(module), nested=nested),
+        may_lack=FILLED_IN.get(name, ()))
+    problems |= check_groups(f"{path}.groups", section.get("groups"), target)
+    for key, value in args.items():
+        inner = {f"{path}.args.{key}.{index}": item for index, item in enumerate(value)} if (
+            isinstance(value, list)) else {f"{path}.args.{key}": value}
+        for inner_path, item in inner.items():
+            if is_nested(item):
+                problems |= check_part(inner_path, item, module, name, nested=True)
+    return problems
+
+
+def check_further_keys(path: str, section: dict[str, Any]) -> Problems:
+    """Problems of what stands beside ``type`` and ``args``."""
+    problems: Problems = {}
     if section.get("interval", "epoch") not in ("epoch", "step"):
         problems[f"{path}.interval"] = (
             f'expected "epoch" or "step", got {shown(section["interval"])}')
     if not isinstance(section.get("name", "-"), str) or section.get("name") == "":
         problems[f"{path}.name"] = (
             f"expected a string that is not empty, got {shown(section['name'])}")
-    if "type" not in section:
-        return problems | {f"{path}.type": "is missing"}
-    try:
-        target = resolve_name(section["type"], module, name)
-        check_kind(target, name)
-    except ConfigError as error:
-        return problems | {f"{path}.type": str(error)}
-    if isinstance(args, dict):
-        problems |= check_arguments(target, args, f"{path}.args", name)
+    for key, what in (("classes", "names, one for each entry of the metric"),
+                      ("params", "patterns of parameter names")):
+        if key in section and not _is_strings(section[key]):
+            problems[f"{path}.{key}"] = f"expected a list of {what}, got {shown(section[key])}"
     return problems
 
 
-def resolve_name(name: Any, modules: Modules, section: str = "") -> Callable[..., Any]:
-    """The callable ``name`` of the first of ``modules`` that has it.
-
-    Args:
-        section: suggestions are of the kind that it builds.
-
-    Raises:
-        ConfigError: there is none, or the name is private, dotted, or no callable's.
-    """
-    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
-        raise ConfigError(f"expected the plain name of a class or function, got {shown(name)}")
-    searched = modules if isinstance(modules, tuple) else (modules,)
-    for entry in searched:  # one that is not needed is not imported: that may take seconds
-        found = getattr(_load(entry), name, None)
-        if callable(found) and not inspect.ismodule(found):
-            return found
-    first = _load(searched[0])  # suggestions come from the first: the user's own
-    place = getattr(first, "__name__", searched[0])
-    if hasattr(first, name):
-        raise ConfigError(f"expected a class or function, but {name!r} in {place} is a "
-                          f"{type(getattr(first, name)).__name__}")
-    names = [key for key in dir(first) if not key.startswith("_")
-             and _is_kind(getattr(first, key), section)]
-    hint = suggestion(name, names) or (
-        f". It has: {', '.join(sorted(names))}" if len(names) < 15 else "")
-    raise ConfigError(f"{place} has no {name!r}{hint}")
-
-
-def check_kind(target: Any, name: str) -> None:
-    """Refuses a class of another kind than the section builds (functions: see check_built)."""
-    if not inspect.isclass(target):
-        return
-    kind = _kind(name)
-    if kind is not None and not issubclass(target, kind):
-        raise ConfigError(f"expected a {kind.__name__}, but {target.__name__} is none")
-    forward = getattr(target, "forward", None)  # torch's modules have no abstract metaclass
-    if target is kind or inspect.isabstract(target) or (
-            getattr(forward, "__isabstractmethod__", False)):
-        raise ConfigError(f"{target.__name__} is abstract; name one of its subclasses")
-    if name in LISTS and not any("__call__" in vars(base) for base in target.__mro__):
-        raise ConfigError("expected a function, or a class of objects that can be called, but "
-                          f"{target.__name__} is neither")
-
-
-def check_built(built: Any, name: str) -> None:
-    """Refuses what a function of the config returned, if it is not what the section is for."""
-    kind = _kind(name)
-    if kind is not None and not isinstance(built, kind):
-        raise ConfigError(f"{name}.type: expected what builds a {kind.__name__}, got a "
-                          f"{type(built).__name__}")
-
-
-def check_arguments(target: Callable[..., Any], args: dict[str, Any], path: str,
-                    name: str) -> Problems:
-    """Whether ``args`` bind to the signature; building nothing."""
-    parameters = _parameters(target)
-    if not parameters:  # or none to be read: known only when it is built
+def check_groups(path: str, groups: Any, target: Callable[..., Any]) -> Problems:
+    """Problems of an optimizer's parameter groups: each has patterns and settings of its own."""
+    if groups is None:
         return {}
-    passed = PASSED.get(name, 0) or (
-        0 if inspect.isclass(target) else PASSED_TO_FUNCTIONS.get(name, 0))
-    for key in list(parameters)[:passed]:
-        if parameters[key].kind is not inspect.Parameter.VAR_POSITIONAL:
-            del parameters[key]
-    named = _keywords(parameters)
-    is_open = any(value.kind is inspect.Parameter.VAR_KEYWORD for value in parameters.values())
-    known = list(dict.fromkeys([*named, *(_inherited(target) if is_open else [])]))
-    absent = [key for key in known if key not in args]
-    label = getattr(target, "__name__", type(target).__name__)
-    problems = {}
-    for key, value in args.items():
-        near = misspelling_of(key, absent if is_open else known)
-        if key not in known and (near or not is_open):
-            hint = f"; did you mean {near!r}?" if near else suggestion(key, known) or ";"
-            problems[f"{path}.{key}"] = (f"{label} takes no such argument (with {shown(value)})"
-                                         f"{hint} It takes: {', '.join(known) or 'none'}")
-        elif isinstance(value, str) and key in named and _is_number(named[key]):
-            problems[f"{path}.{key}"] = f"expected a number, got {shown(value)}"
-    return problems | {f"{path}.{key}": f"is missing; {label} needs it"
-                       for key, value in named.items()
-                       if value.default is inspect.Parameter.empty and key not in args}
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return {path: 'expected a list like [{"params": ["*.bias"], "weight_decay": 0}], got '
+                      f"{shown(groups)}"}
+    problems: Problems = {}
+    known = [key for key in keywords(parameters_of(target)) if key != "params"]
+    for index, group in enumerate(groups):
+        if not _is_strings(group.get("params")):
+            problems[f"{path}.{index}.params"] = ("expected a list of patterns of parameter names, "
+                                                  f"got {shown(group.get('params'))}")
+        for key in group.keys() - {"params"}:
+            if known and key not in known:
+                problems[f"{path}.{index}.{key}"] = (
+                    f"{target.__name__} has no such setting{suggestion(key, known) or ';'} "
+                    f"It has: {', '.join(known)}")
+    return problems
 
 
 @contextlib.contextmanager
-def refusals_told(name: str, section: dict[str, Any], target: Any) -> Iterator[None]:
+def refusals_told(path: str, section: dict[str, Any], target: Any) -> Iterator[None]:
     """Turns what torch or the framework refuses of a section into a mistake in the config.
 
     Args:
@@ -189,18 +183,18 @@ def refusals_told(name: str, section: dict[str, Any], target: Any) -> Iterator[N
     except (FileNotFoundError, NotADirectoryError) as error:
         keys = [key for key, value in args.items() if isinstance(value, str) and error.filename
                 and str(error.filename).startswith(value.rstrip("/"))]
-        where = f"{name}.args.{keys[0]}" if keys else name
+        where = f"{path}.args.{keys[0]}" if keys else path
         raise RunError(f"{where}: {error.filename or error}: no such file or folder") from error
     except (TypeError, ValueError) as error:
         refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if refused and refused[1] in args:
-            key, known = refused[1], {*_keywords(_parameters(target)), *_inherited(target)}
-            raise ConfigError(f"{name}.args.{key}: {section['type']} takes no such argument (with "
+            key, known = refused[1], {*keywords(parameters_of(target)), *inherited(target)}
+            raise ConfigError(f"{path}.args.{key}: {section['type']} takes no such argument (with "
                               f"{shown(args[key])}){suggestion(key, sorted(known))}") from error
         if not _is_from_a_library(error):
             raise
         raise ConfigError(
-            f"{name}.args: {section['type']} refuses {shown(args)}: {error}") from error
+            f"{path}.args: {section['type']} refuses {shown(args)}: {error}") from error
 
 
 def repeated_names(names: dict[str, Any]) -> Problems:
@@ -220,37 +214,8 @@ def metric_name(part: Any) -> Any:
     return part.get("name", part.get("type")) if isinstance(part, dict) else part
 
 
-def _is_number(parameter: inspect.Parameter) -> bool:
-    default = parameter.default
-    return (isinstance(default, (int, float)) and not isinstance(default, bool)) or (
-        parameter.annotation in (int, float, "int", "float"))
-
-
-def _parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """Of a call, by name; none for what is written in C without a signature."""
-    try:
-        return dict(inspect.signature(target).parameters)
-    except (ValueError, TypeError):
-        return {}
-
-
-def _keywords(parameters: dict[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
-    """Those that can be given by name."""
-    return {key: value for key, value in parameters.items() if key != "self" and value.kind in (
-        inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)}
-
-
-def _inherited(target: Any) -> list[str]:
-    """Names that base classes' constructors take where ``**kwargs`` are handed up."""
-    names: list[str] = []
-    for base in getattr(target, "__mro__", ())[1:]:
-        if "__init__" not in vars(base) or base is object:
-            continue
-        parameters = dict(inspect.signature(base.__init__).parameters)
-        names += _keywords(parameters)
-        if not any(value.kind is inspect.Parameter.VAR_KEYWORD for value in parameters.values()):
-            break
-    return list(dict.fromkeys(names))
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _is_from_a_library(error: BaseException) -> bool:
@@ -260,30 +225,3 @@ def _is_from_a_library(error: BaseException) -> bool:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
     return module.startswith(("base.", "torch.optim.", "torch.utils.data.", "torchmetrics."))
-
-
-def _is_kind(target: Any, section: str) -> bool:
-    try:
-        check_kind(target, section)
-    except ConfigError:
-        return False
-    return callable(target) and not inspect.ismodule(target)
-
-
-def _kind(name: str) -> type | None:
-    if name not in KINDS:
-        return None
-    module, attribute = KINDS[name]
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _load(name: str | ModuleType) -> ModuleType | None:
-    """Imports a module; one that is not installed has no names."""
-    if not isinstance(name, str):
-        return name
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
-            return None
-        raise

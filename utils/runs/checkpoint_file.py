@@ -79,18 +79,19 @@ def read_checkpoint(path: Path, *, stand_ins: Sequence[Any] = (),
 
     Args:
         stand_ins: what the names of a classic checkpoint stand for; any other name is refused.
-        with_tensors: False leaves the content of tensors undefined, and takes no time for it.
+        with_tensors: False reads the content of tensors only where it is looked at, from the file,
+            which must not change until then; takes no time for it.
 
     Raises:
         CheckpointError: no such file, damaged, or not a checkpoint; says what to do instead.
     """
-    skipping = contextlib.nullcontext() if with_tensors else torch.serialization.skip_data()
     try:
         _check_file(path, with_tensors)
-        with warnings.catch_warnings(), skipping:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about old formats
             with torch.serialization.safe_globals(list(stand_ins)):
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True,
+                                        mmap=not with_tensors and zipfile.is_zipfile(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except pickle.UnpicklingError as error:

@@ -19,8 +19,9 @@ def no_anomaly_detection() -> Any:
     torch.autograd.set_detect_anomaly(False)
 
 
-def config(num_batches: int | None = None, is_overfit: bool = False) -> Any:
-    return SimpleNamespace(num_batches=num_batches, is_overfit=is_overfit)
+def config(overfit_batches: int | None = None, is_debug: bool = False) -> Any:
+    return SimpleNamespace(is_debug=is_debug,
+                           trainer=SimpleNamespace(overfit_batches=overfit_batches))
 
 
 def described(trainer: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -96,18 +97,25 @@ def test_monitored_value_that_does_not_come_is_refused(tmp_path: Path) -> None:
 
 
 def test_debugging_takes_the_first_batches_of_both_and_detects_anomalies() -> None:
-    assert limited(config(2), range(9), range(5, 9)) == ([0, 1], [5, 6])
+    assert limited(config(is_debug=True), range(9), range(5, 9)) == ([0, 1], [5, 6])
     assert torch.is_anomaly_enabled()
 
 
 def test_debugging_works_without_validation() -> None:
-    assert limited(config(2), range(9), None) == ([0, 1], None)
+    assert limited(config(is_debug=True), range(9), None) == ([0, 1], None)
 
 
 def test_overfitting_trains_and_validates_on_the_same_batches_in_order() -> None:
-    train, valid = limited(config(3, is_overfit=True), range(9), range(5, 9))
-    assert train == valid == [0, 1, 2]
+    train, valid = limited(config(3), range(9), range(5, 9))
+    assert list(train) == list(valid) == [0, 1, 2] and len(train) == 3
     assert not torch.is_anomaly_enabled()
+
+
+def test_what_a_model_does_in_place_does_not_stay_in_the_batches() -> None:
+    train, _ = limited(config(1), [torch.ones(2)], None)
+    for batch in train:
+        batch.zero_()
+    assert next(iter(train)).tolist() == [1.0, 1.0]
 
 
 def test_otherwise_the_loaders_are_as_they_were() -> None:

@@ -68,7 +68,7 @@ def test_two_losses_are_shown_and_all_are_sent(tmp_path: Path) -> None:
     line = batch_lines(tmp_path)[0]
     assert "critic_loss 0.2500" in line and line.count("loss") == 2 and "share" not in line
     assert [scalar for scalar in writer.scalars if scalar[1].startswith("batch_")] == [
-        ("train", f"batch_{name}", 1) for name in ("critic_loss", "third_loss", "loss")]
+        ("train", f"batch_{name}", 1) for name in ("loss", "critic_loss", "third_loss")]
 
 
 @pytest.mark.parametrize(("schedule", "steps"), [("StepLR", [5]), ("OneCycleLR", [1, 3, 5, 5])])

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from base.optimizers import StepWatch, each, learning_rates, trainable, warn_of_untrained
+from base.optimizers import (
+    StepWatch,
+    each,
+    learning_rates,
+    other_optimizers,
+    warn_of_untrained,
+)
 
 
 def sgd(module=None, lr=0.1):
@@ -10,17 +16,19 @@ def sgd(module=None, lr=0.1):
     return torch.optim.SGD(module.parameters(), lr=lr)
 
 
+def with_gradient(optimizer):
+    """Gives all its parameters new gradients."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    return optimizer
+
+
 class Silent:
     """Has only what an optimizer of one's own must have."""
 
     def step(self):
         pass
-
-
-def test_optimizers_get_the_parameters_of_all_modules_that_are_not_frozen():
-    model, criterion = nn.Linear(2, 1), nn.Linear(1, 1)
-    model.bias.requires_grad_(False)
-    assert trainable(model, criterion, print) == [model.weight, criterion.weight, criterion.bias]
 
 
 @pytest.mark.parametrize(("make", "names"), [
@@ -55,15 +63,26 @@ def test_nothing_is_told_of_what_has_no_parameters_or_is_trained_otherwise(modul
 
 
 def test_steps_are_noticed_since_the_last_question():
-    both = {"g": sgd(), "d": sgd()}
+    both = {"g": with_gradient(sgd()), "d": with_gradient(sgd())}
     watch = StepWatch(both)
     both["g"].step()
     both["g"].step()
     assert watch.take() == {"g"} and watch.is_waiting
-    both["d"].step()
-    both["g"].step()
+    for one in both.values():
+        with_gradient(one).step()
     assert watch.take() == {"g", "d"} and not watch.is_waiting
     assert watch.take() == set() and watch.is_waiting
+    assert watch.num_steps == 3
+
+
+def test_optimizers_beside_the_trainers_own_are_watched_too():
+    own, other = with_gradient(sgd()), with_gradient(sgd())
+    attributes = {"optimizer": own, "critic_optimizer": other, "text": "x", "both": [own, other]}
+    others = other_optimizers(attributes)
+    assert others == [other, other]
+    watch = StepWatch(own, others)
+    own.step()
+    assert watch.take() == {""} and watch.is_waiting
 
 
 def test_optimizer_that_cannot_tell_is_taken_to_step_at_each_batch():

@@ -53,7 +53,8 @@ def test_every_scheduler_of_torch_steps_each_epoch_but_for_the_cycles(name):
     optimizer.step()
     schedulers.after_step({""})
     assert len(calls) == (name in ("OneCycleLR", "CyclicLR"))
-    schedulers.after_epoch({"loss": 1.0}, None)
+    schedulers.after_epoch()
+    schedulers.after_validation({"loss": 1.0}, None)
     assert calls == [(1.0,) if name == "ReduceLROnPlateau" else ()]
 
 
@@ -73,7 +74,8 @@ def test_subclass_of_a_cycle_steps_each_batch_too():
 def test_no_scheduler_takes_no_step():
     schedulers = Schedulers(None, {})
     schedulers.after_step({""})
-    schedulers.after_epoch({}, None)
+    schedulers.after_epoch()
+    schedulers.after_validation({}, None)
     schedulers.check_end(5, 5)
     assert build_scheduler({}, sgd()) is None
 
@@ -97,13 +99,13 @@ def test_each_of_several_can_have_an_interval_of_its_own():
     ({"loss": 3.0, "val_loss": 2.0}, None, 2.0), ({"loss": 3.0}, None, 3.0)])
 def test_plateau_gets_the_monitored_value_or_the_loss(log, monitored, value):
     scheduler = make("ReduceLROnPlateau")
-    Schedulers(scheduler, {}).after_epoch(log, monitored)
+    Schedulers(scheduler, {}).after_validation(log, monitored)
     assert scheduler.best == value
 
 
 def test_value_that_plateau_misses_is_one_error():
     with pytest.raises(RunError, match=r"ReduceLROnPlateau wants 'own', but.*log has loss"):
-        Schedulers(make("ReduceLROnPlateau"), {}).after_epoch({"loss": 1.0}, "own")
+        Schedulers(make("ReduceLROnPlateau"), {}).after_validation({"loss": 1.0}, "own")
 
 
 class AddsToLog(Callback):
@@ -184,5 +186,5 @@ def test_step_past_the_end_of_a_cycle_is_one_error():
 def test_scheduler_of_ones_own_needs_only_a_step():
     steps = []
     own = SimpleNamespace(step=lambda: steps.append(1))
-    Schedulers(own, {}).after_epoch({"loss": 1.0}, None)
+    Schedulers(own, {}).after_epoch()
     assert steps == [1]

@@ -100,7 +100,8 @@ class Run:
             self.schedulers.after_step({name for name, _ in each(self.optimizer)})
             log = {"epoch": epoch, "loss": VALUES[epoch - 1]}
             self.history.append(log, step=0, seconds=0.0)
-            self.schedulers.after_epoch(log, "loss")
+            self.schedulers.after_epoch()
+            self.schedulers.after_validation(log, "loss")
             self.monitor.update(log)
             self.counters.finish_epoch(epoch)
         return self
@@ -117,7 +118,7 @@ class Run:
             monitor_best=self.monitor.best)[0])
 
     def resume(self, checkpoint: dict[str, Any], monitored: str = "loss") -> "Run":
-        resumed = Resumed(checkpoint, "file.pth", self.config)
+        resumed = Resumed(checkpoint, "file.pth", SimpleNamespace(config=self.config, modules={}))
         resumed.give(self.parts())
         resumed.finish(self.parts(), monitored)
         return self
@@ -277,7 +278,8 @@ def test_another_optimizer_starts_anew(kind: str | None, caplog: pytest.LogCaptu
     stopped = Run(of(schedule, kind="Adam")).run(3)
     resumed = Run(of(schedule, kind="AdamW")).resume(stopped.checkpoint())
     assert caplog.messages == [
-        "the optimizer is another one than in the checkpoint: it starts anew"]
+        "the optimizer is another one than in the checkpoint, or trains other parameters: it "
+        "starts anew"]
     assert not resumed.optimizer.state
     assert resumed.groups[0]["lr"] == (0.1 if kind is None else 0.05)
 
@@ -358,7 +360,7 @@ def test_part_that_is_made_late_gets_its_state_once() -> None:
     run, early, late = Run(of()), Late(), Late()
     checkpoint = run.run(2).checkpoint()
     checkpoint["parts"] |= {"early": {"value": 1}, "late": {"value": 1}}
-    resumed = Resumed(checkpoint, "file.pth", run.config)
+    resumed = Resumed(checkpoint, "file.pth", SimpleNamespace(config=run.config, modules={}))
     resumed.give(run.parts() | {"early": early})
     resumed.finish(run.parts() | {"early": early, "late": late}, None)
     assert (early.loads, late.loads) == (1, 1)

@@ -157,7 +157,7 @@ def test_unknown_path_is_refused_with_near_ones(config: dict[str, Any], text: st
 
 
 def test_unknown_path_is_refused_with_how_to_add_it(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"To add it, write \+zzz\.qqq=5$"):
+    with pytest.raises(ConfigError, match=r"; to add it, write \+zzz\.qqq=5$"):
         apply_override(config, "zzz.qqq=5", [])
 
 

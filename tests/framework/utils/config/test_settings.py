@@ -32,7 +32,10 @@ WRONG_VALUES = [  # key, wrong types, values out of range
     ("init_from", [5, True, []], ["", "a\0b"]),
     ("freeze", ["conv*", 5, [1], {}, None], []),
     ("base", [5, []], ["", "a\0"]),
-    ("trainer.epochs", ["5", 5.0, None, True, [1]], [0, -1]),
+    ("trainer.epochs", ["5", 5.0, True, [1]], [0, -1]),
+    ("trainer.max_steps", ["5", 5.0, True, [1]], [0, -1]),
+    ("trainer.valid_steps", ["5", 5.0, True, [1]], [0, -1]),
+    ("trainer.keep_best", ["1", 1.5, None, True], [-1]),
     ("trainer.save_dir", [5, None, [], {}], ["", "a\0b"]),
     ("trainer.save_freq", ["1", 1.5, None, True], [0, -1]),
     ("trainer.save_period", ["1", 1.5, None, True], [0, -1]),
@@ -52,6 +55,7 @@ WRONG_VALUES = [  # key, wrong types, values out of range
     ("trainer.log_images", [1, "no", None], []),
     ("trainer.log_histograms", [1, "no", None], []),
     ("trainer.len_epoch", ["1", 1.5, True], [0]),
+    ("trainer.overfit_batches", ["1", 1.5, True, []], [0]),
     ("trainer.max_seconds", ["1", True, []], [0, -1.0, float("inf")]),
     ("trainer.deterministic", [1, None, []], ["loud"]),
     ("trainer.channels_last", [1, "yes", None], []),
@@ -149,9 +153,11 @@ def test_section_trainer_is_needed(config_dict: Config) -> None:
     assert check_typed(config_dict) == {"trainer": "this section is missing"}
 
 
-def test_missing_key_is_told_with_its_type_and_meaning() -> None:
-    text = check_settings(TrainerConfig, {}, "trainer.")["trainer.epochs"]
-    assert text.startswith("expected an integer of at least 1, is missing. Epochs of the whole run")
+def test_neither_epochs_nor_max_steps_is_told(config_dict: Config) -> None:
+    del config_dict["trainer"]["epochs"]
+    assert check_typed(config_dict)["trainer.epochs"].startswith("is missing: say how long")
+    config_dict["trainer"]["max_steps"] = 5
+    assert check_typed(config_dict) == {}
 
 
 @pytest.mark.parametrize("key", [1, None, "\ud800", "a\n", (1, 2)])

@@ -14,14 +14,9 @@ from torch.utils.data import DataLoader
 
 from tests.framework.utils.config.modules import MODULES
 from tests.framework.utils.config.test_settings import misspelt
-from utils.config.type_and_args import (
-    check_arguments,
-    check_built,
-    check_part,
-    check_parts,
-    refusals_told,
-    resolve_name,
-)
+from utils.config.arguments import check_arguments
+from utils.config.names import check_built, resolve_name
+from utils.config.type_and_args import check_part, check_parts, refusals_told
 from utils.errors import ConfigError, RunError
 
 Config = dict[str, Any]
@@ -95,7 +90,7 @@ def test_what_can_be_built_has_no_problem_and_is_not_built(section: Any, name: s
         "arch.args.width: is missing"]),
     ({"type": "Open", "args": {"width": 1, "dpth": 5}}, "arch", ["did you mean 'depth'?"]),
     ({"type": "function", "args": {"output": 1}}, "loss", [
-        "loss.args.output: function takes no such argument", "loss.args.weight: is missing"]),
+        "loss.args.output: the code passes it to function", "loss.args.weight: is missing"]),
     ({"type": "bound", "args": {"zzz": 1}}, "metrics", ["metrics.args.zzz"]),
     ({"type": "model", "args": {"depht": 1}}, "arch", ["did you mean 'depth'?"]),
     ({"type": "Unbuildable", "args": {"size": 1, "depth": "x"}}, "arch", [
@@ -146,7 +141,7 @@ def test_abstract_class_is_refused(section: str, name: str) -> None:
 
 def test_what_a_function_returned_must_be_of_the_kind() -> None:
     with pytest.raises(ConfigError, match=r"arch.type: expected what builds a Module, got a str"):
-        check_built("text", "arch")
+        check_built("text", "arch", "arch")
 
 
 def test_unknown_name_is_told_with_near_ones_and_else_with_the_list() -> None:
@@ -200,10 +195,10 @@ def test_every_scheduler_of_torch_passes(name: str, args: Config) -> None:
 
 
 @pytest.mark.parametrize(("section", "name", "args", "text"), [
-    ("optimizer", "Adam", {"params": []}, "optimizer.args.params: Adam takes no such argument"),
+    ("optimizer", "Adam", {"params": []}, "optimizer.args.params: the code passes it to Adam"),
     ("optimizer", "SGD", {"momentun": 0.9}, "did you mean 'momentum'"),
     ("optimizer", "Adam", {"lr": "0.1 "}, "optimizer.args.lr: expected a number, got"),
-    ("lr_scheduler", "StepLR", {"optimizer": 1, "step_size": 1}, "StepLR takes no such argument"),
+    ("lr_scheduler", "StepLR", {"optimizer": 1, "step_size": 1}, "the code passes it to StepLR"),
     ("lr_scheduler", "OneCycleLR", {}, "max_lr: is missing"),
     ("metrics", "F1Score", {}, "metrics.args.task: is missing"),
     ("metrics", "MulticlassF1Score", {"num_clases": 3}, "did you mean 'num_classes'"),
@@ -243,7 +238,7 @@ def test_wrong_name_of_a_metric_is_told(value: Any) -> None:
 
 
 def test_callable_without_a_signature_passes() -> None:
-    assert check_arguments(type, {"x": 1}, "args", "arch") == {}
+    assert check_arguments(type, {"x": 1}, "args", []) == {}
 
 
 def test_module_that_is_not_installed_has_no_names() -> None:

@@ -1,0 +1,185 @@
+"""What a trainer's own methods are made of: steps, batches of training and of validation."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from base.checkpoint.state import networks_in
+from base.closure import loss_again, wants_closure
+from base.counters import Counters, is_multiple
+from base.data.train_batches import TrainBatches
+from base.ending import StopRun
+from base.evaluation import evaluating, named_loaders
+from base.optimizers import StepWatch, chosen
+from base.schedulers import Schedulers
+from logger.console import VALID
+from utils.batches import num_samples, to_device
+from utils.config.settings import TrainerConfig
+
+
+class Loops:
+    """The half of ``BaseTrainer`` that ``_train_step``, ``_train_epoch`` and ``_valid_epoch`` call;
+    the other half calls these.
+
+    Attributes:
+        num_evaluated: samples of the last evaluation.
+        batches_per_step: of a trainer that accumulates gradients by itself; for the length of
+            schedules.
+    """
+
+    num_samples = staticmethod(num_samples)  # override it where a batch does not tell
+    num_evaluated = 0
+    batches_per_step = 1
+    _is_evaluating_again = False
+    _is_drawing = False  # whether the epoch's loop calls train_batches
+    # what the other half makes
+    settings: TrainerConfig
+    counters: Counters
+    train_data: TrainBatches
+    len_epoch: int | None
+    by_steps: bool
+    start_epoch: Any
+    is_over: Any
+    device: torch.device
+    optimizer: Any
+    schedulers: Schedulers
+    data_loader: Any
+    valid_data_loader: Any
+    train_metrics: Any
+    valid_metrics: Any
+    writer: Any
+    callbacks: Any
+    saver: Any
+    stop: Any
+    _step_watch: StepWatch
+    _resumed: Any
+    _parts: Callable[[], dict[str, Any]]
+    _save_checkpoint: Callable[..., None]
+    _save_latest: Callable[[], None]
+    _valid_epoch: Callable[[int], dict[str, Any]]
+
+    def zero_grad(self, optimizer: str | None = None) -> None:
+        """Forgets the gradients of an optimizer, by its name; default all."""
+        for one in chosen(self.optimizer, optimizer):
+            one.zero_grad()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Computes the gradients of a loss, added to those that are there."""
+        loss.backward()
+        self._loss = loss.detach()
+
+    def step(self, optimizer: str | None = None) -> None:
+        """The step of an optimizer, by its name; default of all, in their order. One that evaluates
+        the loss several times (LBFGS) gets it by ``_train_step``, made again on the same batch."""
+        if not self._is_evaluating_again:
+            for one in chosen(self.optimizer, optimizer):
+                one.step(*([loss_again(self)] if wants_closure(one) else []))
+
+    def train_batches(self) -> Iterator[tuple[int, Any]]:
+        """(batch_idx, batch on the device) of the epoch, from where a resumed run was stopped.
+
+        Between two batches it counts, steps schedules, calls callbacks, saves what is due and
+        honours stops. A batch counts as finished when the next one is asked for. With
+        ``valid_steps`` it gives those until the next validation, be they of several epochs.
+        """
+        counters, data, self._is_drawing = self.counters, self.train_data, True
+        if counters.batch == 0 and not self.by_steps and self.train_metrics is not None:
+            self.train_metrics.reset()
+        while True:
+            for batch in data.draw(self.data_loader, self.len_epoch):
+                batch_idx = counters.batch
+                size = data.count(self.data_loader, batch)
+                batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
+                self.writer.step, self.writer.mode = counters.step + 1, "train"
+                self._batch = batch, batch_idx
+                try:
+                    yield batch_idx, batch
+                except GeneratorExit:  # left by break: this batch is finished as well
+                    self._finish_batch(batch, batch_idx, size)
+                    raise
+                has_stepped = self._finish_batch(batch, batch_idx, size)
+                is_last = data.is_last(self.len_epoch)
+                if is_last and self.by_steps:
+                    self._finish_epoch()
+                if has_stepped and self._is_cut():
+                    return
+                if self.by_steps or not is_last:  # else the epoch is finished first
+                    self._between_steps(is_last, has_stepped)
+            if counters.batch and self.by_steps:
+                self._finish_epoch()
+            if not self.by_steps or self.is_over:
+                return
+
+    def valid_batches(self) -> Iterator[tuple[int, Any]]:
+        """(batch_idx, batch on the device) of the validation data."""
+        if hasattr(self.valid_data_loader, "place"):
+            self.valid_data_loader.place(0)  # the same each time: epochs are compared
+        self.num_evaluated = 0
+        for batch_idx, batch in enumerate(self.valid_data_loader):
+            batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
+            self.num_evaluated += self.num_samples(batch)
+            yield batch_idx, batch
+            self.callbacks.call("on_valid_batch_end", self, batch_idx, batch)
+
+    def evaluation(self) -> contextlib.AbstractContextManager[None]:
+        """Context for validation: all networks in eval mode, no gradients kept, random streams
+        left where they were."""
+        return evaluating(networks_in(self._parts()).values())
+
+    def evaluate(self, data_loader: Any) -> dict[str, Any]:
+        """What this trainer's ``_valid_epoch`` says of the data of a loader."""
+        if self._resumed is not None:  # not to be trained: whatever else the networks have
+            self._resumed.give(self._parts())
+        previous, self.valid_data_loader = self.valid_data_loader, data_loader
+        self.writer.step, self.writer.mode = self.counters.step, "valid"
+        try:
+            with self.evaluation():
+                if self.valid_metrics is not None:
+                    self.valid_metrics.reset()
+                return dict(self._valid_epoch(self.counters.epoch + 1))
+        finally:
+            self.valid_data_loader = previous
+
+    def validate(self) -> dict[str, Any]:
+        """The values of the validation data as ``val_NAME``, of several data sets as
+        ``val_SET_NAME``; empty without any."""
+        return {f"{VALID}{prefix}{name}": value
+                for prefix, loader in named_loaders(self.valid_data_loader)
+                for name, value in self.evaluate(loader).items()}
+
+    def _finish_batch(self, batch: Any, batch_idx: int, size: int) -> bool:
+        """Counts a batch; whether there was a step."""
+        self.counters.finish_batch(size)
+        stepped = self._step_watch.take()
+        if stepped:
+            self.counters.step += 1
+        self.callbacks.call("on_step_end", self, batch_idx, batch)
+        self.schedulers.after_step(stepped)
+        return bool(stepped)
+
+    def _is_save_step(self) -> bool:
+        return is_multiple(self.counters.step, self.settings.save_steps)
+
+    def _is_valid_step(self) -> bool:
+        return is_multiple(self.counters.step, self.settings.valid_steps)
+
+    def _is_cut(self) -> bool:
+        """Whether a validation is due after this step, or the run over."""
+        return self.is_over or (self.by_steps and self._is_valid_step())
+
+    def _between_steps(self, is_last: bool, has_stepped: bool) -> None:
+        """Between two batches; with ``valid_steps`` the first may be the last of its epoch."""
+        if is_last and self.saver.is_due(self.counters.epoch):
+            self._save_checkpoint(self.counters.epoch)
+        if self.stop.is_asked:
+            raise StopRun
+        if has_stepped and self._is_save_step():
+            self._save_latest()
+
+    def _finish_epoch(self) -> None:
+        if self.by_steps and self.len_epoch is None:
+            self.train_data.end_pass()
+        self.counters.finish_epoch(self.start_epoch)
+        self.schedulers.after_epoch()
