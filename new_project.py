@@ -1,4 +1,4 @@
-"""Starts a project of one's own: copies the template to a new folder."""
+"""Starts a project of one's own: copies the template, or one of its examples, to a new folder."""
 
 import argparse
 import shutil
@@ -13,6 +13,7 @@ LEFT_OUT = (".git", ".gitignore", ".github", ".ci", ".venv", "venv", "env", "__p
 # the same at the top of the tree, and of its tests
 LEFT_OUT_AT_TOP = ("README.md", "CONTRIBUTING.md", "LICENSE", "new_project.py", "saved",
                    "benchmarks", "examples", "docs")
+EXAMPLES = TEMPLATE / "examples"
 LEFT_OUT_TESTS = ("framework", "example", "conftest.py")
 README = """# {name}
 
@@ -33,12 +34,16 @@ What to edit: `data_loader/data_loaders.py` (the data), `model/` (model, losses,
 """
 
 
-def new_project(target: Path) -> None:
-    """Copies the template to ``target``.
+def new_project(target: Path, example: str | None = None) -> None:
+    """Copies the template to ``target``, and the files of an example over it.
 
     Raises:
-        ConfigError: it exists and is not an empty folder, or lies inside the template.
+        ConfigError: it exists and is not an empty folder, or lies inside the template; or there is
+            no such example.
     """
+    if example is not None and example not in example_names():
+        raise ConfigError(f"--example {example}: there is no such example; there are "
+                          f"{', '.join(example_names())}")
     target = target.expanduser().resolve()
     if target.is_relative_to(TEMPLATE):
         raise ConfigError(f"{target}: lies inside the template; choose a folder outside of "
@@ -47,12 +52,21 @@ def new_project(target: Path) -> None:
         raise ConfigError(f"{target}: exists already; choose a new or an empty folder")
     try:
         shutil.copytree(TEMPLATE, target, dirs_exist_ok=True, ignore=_left_out)
-        (target / "README.md").write_text(README.format(name=target.name), encoding="utf-8")
+        text = README.format(name=target.name)
+        if example is not None:
+            shutil.copytree(EXAMPLES / example, target, dirs_exist_ok=True, ignore=_left_out)
+            text += "\n#" + (target / "README.md").read_text(encoding="utf-8")  # one level down
+        (target / "README.md").write_text(text, encoding="utf-8")
         kept = (TEMPLATE / ".gitignore").read_text(encoding="utf-8").splitlines()
         (target / ".gitignore").write_text("".join(
             f"{line}\n" for line in kept if not line.startswith("!")), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written ({error})") from error
+
+
+def example_names() -> list[str]:
+    """The examples that there are."""
+    return sorted(path.name for path in EXAMPLES.iterdir() if (path / "config.json").is_file())
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
@@ -67,10 +81,13 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Start a project from the template.")
     parser.add_argument("target", type=Path, help="folder of the new project")
+    parser.add_argument("--example", metavar="NAME", help=(
+        f"start from an example instead of MNIST: {', '.join(example_names())}"))
     arguments = parser.parse_args()
     with clean_exit():
-        new_project(arguments.target)
+        new_project(arguments.target, arguments.example)
         print(f"New project in {arguments.target}. Next:\n"
               f"  cd {arguments.target}\n"
               "  python train.py -c config.json\n"
-              "then edit data_loader/data_loaders.py, model/ and config.json.")
+              "then edit data_loader/data_loaders.py, model/ and config.json.\n"
+              "After git init each run notes its commit.")

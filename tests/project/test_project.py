@@ -2,7 +2,6 @@
 
 import json
 import math
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from base import Callback
+from base.evaluation import first_batches
 from parse_config import ConfigParser
 from train import MODULES, build
 from utils.runs.checkpoint_file import read_checkpoint
@@ -36,10 +36,10 @@ def short_run(folder: Path, run_id: str | None = None, resume: Path | None = Non
     settings["n_gpu"] = 0
     settings["trainer"].update(
         epochs=EPOCHS, len_epoch=BATCHES, save_dir=str(folder), verbosity=0, tensorboard=False,
-        monitor="off", early_stop=0, compile=False, max_seconds=None)
+        monitor="off", early_stop=0, compile=False, max_seconds=None, max_steps=None,
+        valid_steps=None)
     trainer = build(ConfigParser(settings, resume, run_id=run_id, modules=MODULES))
-    if trainer.valid_data_loader is not None:
-        trainer.valid_data_loader = list(islice(trainer.valid_data_loader, 2))
+    trainer.valid_data_loader = first_batches(trainer.valid_data_loader, 2)
     return trainer
 
 
@@ -52,6 +52,13 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other
+
+
+def values(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """The log of each epoch without times."""
+    rows = [json.loads(line) for line in checkpoint["parts"]["history"]["rows"].splitlines()]
+    return [{key: value for key, value in row.items() if key not in ("time", "seconds")}
+            for row in rows]
 
 
 def test_config_is_valid() -> None:
@@ -81,3 +88,6 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(
     one, other = read_checkpoint(whole.config.save_dir / "latest.pth"), read_checkpoint(latest)
     for key in ("state_dict", "optimizer", "rank_parts"):
         assert same(one[key], other[key]), f"{key} is not what it would have been"
+    for key in one["parts"].keys() - {"history"}:  # which has times
+        assert same(one["parts"][key], other["parts"][key]), f"{key} is not what it would have been"
+    assert values(one) == values(other), "a value of the log is not what it would have been"
