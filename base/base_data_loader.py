@@ -75,6 +75,8 @@ class BaseDataLoader(DataLoader[Any]):
         self.valid_batch_size = valid_batch_size or batch_size
         self.valid_sampler: Any = None
         self.is_stream = isinstance(dataset, IterableDataset)
+        self._num_read = 0  # of a stream: batches of its pass
+        self._state: dict[str, Any] = {}  # where the next one goes on
         if batch_size is None and not self.is_stream:
             raise ValueError("batch_size must be a number of samples; for data that comes as whole "
                              "batches, see InMemoryDataset")
@@ -114,7 +116,8 @@ class BaseDataLoader(DataLoader[Any]):
         Args:
             epoch: pass over the data, from 0.
             skip_samples: samples of it to leave out, at the end of a batch. They are not read,
-                except from an iterable data set, which has to be read up to there.
+                except from an iterable data set, which has to be read up to there, unless it has a
+            state.
         """
         self._position = (epoch, skip_samples)
 
@@ -122,8 +125,21 @@ class BaseDataLoader(DataLoader[Any]):
         epoch, skip_samples = self._position
         self.place(epoch + 1)
         if self.is_stream:
-            return after_samples(self._stream(epoch), skip_samples)
+            state, self._state = self._state, {}
+            return after_samples(self._stream(epoch, state), 0 if state else skip_samples)
         return self._read(epoch, skip_samples)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the pass over an iterable data set is that has ``state_dict`` and
+        ``load_state_dict`` itself, without workers. Empty for others: a place is enough."""
+        dataset: Any = self.dataset
+        if not self._num_read or self.num_workers or not hasattr(dataset, "load_state_dict"):
+            return {}
+        return {"dataset": dataset.state_dict(), "batches": self._num_read}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next ``iter`` goes on from there."""
+        self._state = state
 
     def num_batches(self, skip_samples: int = 0) -> int | None:
         """How many a pass has after so many samples of it; None where that is not known."""
@@ -229,15 +245,20 @@ class BaseDataLoader(DataLoader[Any]):
             else:  # what torch's iterator does as well, without the 30 us that its profiling costs
                 yield from map(self._fetching.__getitems__, batch_sampler)
 
-    def _stream(self, epoch: int) -> Iterator[Any]:
+    def _stream(self, epoch: int, state: dict[str, Any]) -> Iterator[Any]:
+        first = 0
+        if state:
+            first = state["batches"]
+            self.dataset.load_state_dict(state["dataset"])  # type: ignore[attr-defined]
         # workers have generators of their own, seeded by the loader's
         start_from = contextlib.nullcontext if self.num_workers else seeded
         with self._loader(epoch) as loader:
             with start_from(mix_seed(self.seed, epoch)):
                 batches = iter(loader)
-            for number in itertools.count():
+            for number in itertools.count(first):
                 with start_from(mix_seed(self.seed, epoch, number)):
                     batch = next(batches, self)
+                self._num_read = 0 if batch is self else number + 1
                 if batch is self:
                     return
                 yield batch

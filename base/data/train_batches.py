@@ -21,8 +21,8 @@ class TrainBatches:
     """Draws the batches of an epoch; with ``len_epoch`` a pass goes on in the next epoch.
 
     A loader with ``place(pass, skip_samples)``, as ``BaseDataLoader`` has it, jumps to where a run
-    was stopped. Any other is read anew up to there, with the random generators as they were when
-    its pass began.
+    was stopped; one with ``state_dict`` and ``load_state_dict`` goes on from its own state. Any
+    other is read anew up to there, with the random generators as they were when its pass began.
 
     Args:
         counters: say where to draw from; the caller counts each batch there when it is finished.
@@ -43,6 +43,7 @@ class TrainBatches:
         # passes those of the loader alone
         self._start_of_pass: dict[str, Any] | None = None
         self._loader: Any = None
+        self._loader_state: dict[str, Any] = {}
 
     def draw(self, loader: Any, len_epoch: int | None) -> Iterator[Any]:
         """Batches until the epoch has ``len_epoch`` finished ones; None: until the pass ends.
@@ -96,23 +97,31 @@ class TrainBatches:
         start = self._start_of_pass
         if start is None and self._loader is not None:
             start = {"generators": states_of(self._loader)}
-        return {"setup": self._setup, "start_of_pass": start}
+        is_inside = self._iterator is not None and hasattr(self._loader, "load_state_dict")
+        return {"setup": self._setup, "start_of_pass": start,
+                "loader": self._loader.state_dict() if is_inside else {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._setup, self._start_of_pass = state["setup"], state["start_of_pass"]
+        self._loader_state = state.get("loader", {})
 
     def _begin(self, loader: Any) -> Iterator[Any]:
         """An iterator from the place on that the counters say."""
         self._num_left = self._count_left(loader)
         if _is_stream(loader):
             self._check_stream(loader)
+        self._loader = loader
+        loader_state, self._loader_state = self._loader_state, {}
+        if loader_state:
+            loader.load_state_dict(loader_state)
         if hasattr(loader, "place"):
             loader.place(self.counters.passes, self.counters.samples)
             return iter(loader)
-        self._loader = loader
         start, self._start_of_pass = self._start_of_pass, None
         if start is not None:
             set_states(loader, start["generators"])
+        if loader_state:
+            return iter(loader)
         if self.counters.samples == 0 or start is None or "random" not in start:
             self._start_of_pass = {"random": RandomState().state_dict(),
                                    "generators": states_of(loader)}

@@ -20,11 +20,11 @@ class Trainer(BaseTrainer):
 
     def _train_step(self, batch: Any, batch_idx: int) -> tuple[Any, Any, torch.Tensor]:
         data, target = batch
-        self.optimizer.zero_grad()
+        self.zero_grad()
         output = self.model(data)
         loss = self.criterion(output, target)
-        loss.backward()
-        self.optimizer.step()
+        self.backward(loss)
+        self.step()
         return output, target, loss
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""What a resumed run's config has changed of its optimizers and schedules."""
+
+from collections.abc import Callable
+from typing import Any
+
+from base.schedulers import section_of
+
+SCHEDULED = ("lr", "momentum", "betas")  # what schedules change in an optimizer's groups
+
+
+class Changes:
+    """What differs between the config of a checkpoint and the one that goes on with it.
+
+    Args:
+        has_schedule: whether the run had one, be it that the config does not name it.
+        follows_run: whether the schedule of a name is as long as the run.
+    """
+
+    def __init__(self, before: Any, after: dict[str, Any], *, has_schedule: bool,
+                 follows_run: Callable[[str], bool]) -> None:
+        self.before = before if isinstance(before, dict) else after
+        self.after = after
+        self.has_schedule = has_schedule
+        self.follows_run = follows_run
+
+    def is_other(self, section: str, name: str) -> bool:
+        """Whether another class is named, so that old state is of no use; of an optimizer, also
+        whether it trains other parameters."""
+        before, after = (section_of(config, section, name) for config in (self.before, self.after))
+        is_frozen_otherwise = self.before.get("freeze", []) != self.after.get("freeze", [])
+        return _identity(before) != _identity(after) or (
+            section == "optimizer" and is_frozen_otherwise)
+
+    def is_set(self, *keys: str) -> bool:
+        """Whether any of these keys of ``trainer`` differ."""
+        before, after = (config.get("trainer") for config in (self.before, self.after))
+        return isinstance(before, dict) and isinstance(after, dict) and any(
+            before.get(key) != after.get(key) for key in keys)
+
+    @property
+    def is_other_length(self) -> bool:
+        """Whether the run has another length in steps."""
+        return self.is_set("epochs", "max_steps", "len_epoch") or (
+            self.before.get("data_loader") != self.after.get("data_loader"))
+
+    def args(self, section: str, name: str) -> set[str]:
+        """Names of arguments that differ."""
+        before, after = (section_of(config, section, name).get("args") or {}
+                         for config in (self.before, self.after))
+        changed = {key for key in {**before, **after}
+                   if key not in before or key not in after or before[key] != after[key]}
+        groups = [section_of(config, section, name).get("groups") or []
+                  for config in (self.before, self.after)]
+        if groups[0] != groups[1]:
+            changed |= {key for group in (*groups[0], *groups[1]) for key in group} - {"params"}
+        return changed
+
+    def touches_schedule(self, name: str) -> bool:
+        """Whether lr and the like of an optimizer would have gone another way."""
+        return (self.has_schedule or bool(section_of(self.after, "lr_scheduler", name))) and (
+            section_of(self.before, "lr_scheduler", name)
+            != section_of(self.after, "lr_scheduler", name)
+            or bool(self.args("optimizer", name) & set(SCHEDULED))
+            or self.is_other("optimizer", name)
+            or (self.is_other_length and self.follows_run(name)))
+
+
+def _identity(section: dict[str, Any]) -> tuple[Any, ...]:
+    """Class and parameters of a section."""
+    return (section.get("type"), section.get("params"),
+            [group.get("params") for group in section.get("groups") or ()])
