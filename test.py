@@ -36,7 +36,12 @@ def main(config: ConfigParser) -> dict[str, Any]:
 
 
 def ask_for_test_set(config: ConfigParser) -> None:
-    """Sets the loader's arguments for the whole test set in a fixed order."""
+    """Puts the test set in the place of the training data: of ``test_data_loader``, or the whole
+    one in a fixed order of ``data_loader``, by the arguments that it takes."""
+    config["valid_data_loader"] = None
+    if config.get("test_data_loader"):
+        config["data_loader"] = config["test_data_loader"]
+        return
     args = config["data_loader"].setdefault("args", {})
     taken = inspect.signature(config.init_ftn("data_loader").func).parameters
     args.update((key, value) for key, value in FOR_TEST.items() if key in taken or key in args)

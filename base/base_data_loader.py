@@ -76,6 +76,7 @@ class BaseDataLoader(DataLoader[Any]):
         self.valid_sampler: Any = None
         self.is_stream = isinstance(dataset, IterableDataset)
         self._num_read = 0  # of a stream: batches of its pass
+        self._first = ""  # its state at the beginning of a pass, if it has one
         self._state: dict[str, Any] = {}  # where the next one goes on
         if batch_size is None and not self.is_stream:
             raise ValueError("batch_size must be a number of samples; for data that comes as whole "
@@ -135,7 +136,10 @@ class BaseDataLoader(DataLoader[Any]):
         dataset: Any = self.dataset
         if not self._num_read or self.num_workers or not hasattr(dataset, "load_state_dict"):
             return {}
-        return {"dataset": dataset.state_dict(), "batches": self._num_read}
+        state = dataset.state_dict()
+        if repr(state) == self._first:  # read to its end with a last, short batch: it begins anew
+            return {}
+        return {"dataset": state, "batches": self._num_read}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The next ``iter`` goes on from there."""
@@ -247,6 +251,8 @@ class BaseDataLoader(DataLoader[Any]):
 
     def _stream(self, epoch: int, state: dict[str, Any]) -> Iterator[Any]:
         first = 0
+        if hasattr(self.dataset, "load_state_dict"):
+            self._first = repr(self.dataset.state_dict())  # type: ignore[attr-defined]
         if state:
             first = state["batches"]
             self.dataset.load_state_dict(state["dataset"])  # type: ignore[attr-defined]

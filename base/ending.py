@@ -129,7 +129,9 @@ def _tell_finished(trainer: Any) -> None:
     when = f"at step {monitor.best_step}" if trainer.by_steps else f"in epoch {monitor.best_epoch}"
     best = "" if not monitor.best_epoch else f", best {monitor.metric} {monitor.best:.6g} {when}"
     is_by_steps = trainer.by_steps or trainer.epochs is None
-    done = f"{trainer.counters.step} steps" if is_by_steps else f"{trainer.counters.epoch} epochs"
+    count, unit = (trainer.counters.step, "step") if is_by_steps else (
+        trainer.counters.epoch, "epoch")
+    done = f"{count} {unit}{'' if count == 1 else 's'}"
     trainer.logger.log(RESULT, "finished %s%s: %s", done, best, trainer.checkpoint_dir)
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 import torchmetrics
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
-from base import Callback
+from base import BaseDataLoader, Callback
 from base.checkpoint import saver
 from tests.framework.tiny_run import (
     STEPS_PER_EPOCH,
@@ -23,6 +23,7 @@ from tests.framework.tiny_run import (
     final_state,
     history,
     make_trainer,
+    noisy,
     same,
     train,
 )
@@ -121,6 +122,34 @@ def torchs_loader(**options: Any) -> Any:
     return DataLoader(plain_data(), 8, **options)
 
 
+class Remembers(IterableDataset[Any]):
+    """A stream that knows where it is; counts what it reads."""
+
+    def __init__(self) -> None:
+        self.place, self.num_read = 0, 0
+
+    def __iter__(self) -> Any:
+        data, target = plain_data().tensors
+        for place in range(self.place, 36):
+            self.place, self.num_read = place, self.num_read + 1
+            yield noisy(data[place]), target[place]
+        self.place = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place + 1}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.place = state["place"]
+
+
+class SparseBuffer(ClippingTrainer):
+    """Has a sparse tensor among the model's buffers."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        args[0].register_buffer("graph", torch.eye(6).to_sparse())
+        super().__init__(*args, **options)
+
+
 def own_generator() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
@@ -153,6 +182,8 @@ KINDS: dict[str, dict[str, Any]] = {
         shuffle=True, generator=own_generator())},
     "torch's sampler": {"make_loader": lambda: torchs_loader(
         sampler=RandomSampler(plain_data(), generator=own_generator()))},
+    "stream with a state": {"make_loader": lambda: BaseDataLoader(Remembers(), 8)},
+    "sparse buffer": {"kind": SparseBuffer},
     "valid_steps": {"valid_steps": 2, "early_stop": 9, "keep_best": 2},
     "valid_steps across epochs": {"valid_steps": 4, "schedule": "ReduceLROnPlateau"},
     "valid_steps, epochs end with them": {"valid_steps": 5, "save_steps": 1},
@@ -200,6 +231,24 @@ def test_resumed_run_with_workers_equals_uninterrupted_run(tmp_path: Path, whole
     folder = train(tmp_path, stop_batch=stop_batch, **KINDS[kind])
     train(tmp_path, resume=folder / "latest.pth", **KINDS[kind])
     assert_same_end(folder, whole(kind))
+
+
+def test_stream_with_a_state_is_not_read_again(tmp_path: Path) -> None:
+    folder = train(tmp_path, stop_batch=4, **KINDS["stream with a state"])
+    data = Remembers()
+    train(tmp_path, resume=folder / "latest.pth", epochs=1,
+          make_loader=lambda: BaseDataLoader(data, 8))
+    assert data.num_read == 4
+
+
+def test_plateau_follows_the_value_that_is_monitored_now(tmp_path: Path) -> None:
+    """As if it had been monitored from the start."""
+    options: dict[str, Any] = {"schedule": "ReduceLROnPlateau", "epochs": 4}
+    whole = train(tmp_path / "whole", monitor="min val_accuracy", **options)
+    parts = train(tmp_path / "parts", monitor="min val_loss", **options | {"epochs": 2})
+    train(tmp_path / "parts", monitor="min val_accuracy", resume=parts / "latest.pth", **options)
+    one, other = (final_state(folder)["parts"]["lr_scheduler"] for folder in (whole, parts))
+    assert (one["best"], one["num_bad_epochs"]) == (other["best"], other["num_bad_epochs"])
 
 
 def test_three_interruptions_in_a_row_change_nothing(tmp_path: Path, whole: Any) -> None:

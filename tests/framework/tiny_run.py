@@ -174,7 +174,7 @@ def same(one: Any, other: Any) -> bool:
     """Whether nested states are equal to the last bit."""
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and one.dtype == other.dtype and bool(
-            torch.equal(one, other))
+            torch.equal(one.to_dense(), other.to_dense()))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):

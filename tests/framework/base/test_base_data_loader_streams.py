@@ -58,3 +58,22 @@ def test_stream_leaves_the_global_generators_where_they_were(num_workers):
 def test_stream_refuses_what_only_indexed_data_can(options):
     with pytest.raises(ValueError, match="iterable data set"):
         BaseDataLoader(Stream(), 2, **options)
+
+
+@pytest.mark.parametrize("options", [{"persistent_workers": True, "num_workers": 1}])
+def test_workers_of_a_stream_are_not_kept(options):
+    with pytest.raises(ValueError, match="persistent_workers=True"):
+        BaseDataLoader(Stream(), 2, **options)
+
+
+def test_stream_of_whole_batches_needs_no_batch_size():
+    class Batches(IterableDataset):
+        def __iter__(self):
+            return iter([np.ones(3), np.zeros(2)])
+
+    assert [batch.tolist() for batch in BaseDataLoader(Batches(), None)] == [[1, 1, 1], [0, 0]]
+
+
+def test_data_with_a_length_needs_a_batch_size():
+    with pytest.raises(ValueError, match="batch_size must be a number of samples"):
+        BaseDataLoader([1, 2], None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from utils.batches import after_samples, num_samples, shapes, tensors_in, to_device
+from utils.batches import after_samples, data_and_target, num_samples, shapes, tensors_in, to_device
 from utils.errors import RunError
 
 META = torch.device("meta")
@@ -96,3 +96,27 @@ def test_sample_at_which_no_batch_ends_is_refused() -> None:
     ([1, 2, 3, 4, 5], "(int, int, int, int, ...)"), ("text", "str"), (None, "NoneType")])
 def test_shapes_follow_the_structure(batch: Any, text: str) -> None:
     assert shapes(batch) == text
+
+
+@dataclasses.dataclass
+class Labelled:
+    data: torch.Tensor
+    target: torch.Tensor
+
+
+ONE, TWO = torch.zeros(2, 3), torch.ones(2)
+
+
+@pytest.mark.parametrize("batch", [
+    (ONE, TWO), [ONE, TWO], {"data": ONE, "target": TWO, "name": ["a", "b"]}, Labelled(ONE, TWO)])
+def test_data_and_target_are_found(batch: Any) -> None:
+    data, target = data_and_target(batch)
+    assert data is ONE and target is TWO
+
+
+@pytest.mark.parametrize(("batch", "shown"), [
+    ((ONE, TWO, TWO), r"\(float32 \(2, 3\), float32 \(2,\), float32 \(2,\)\)"), (ONE, "float32"),
+    ({"image": ONE}, r"\{image: float32 \(2, 3\)\}")])
+def test_batch_without_them_is_shown_with_what_to_override(batch: Any, shown: str) -> None:
+    with pytest.raises(RunError, match=f"got {shown}: .*split_batch in trainer/trainer.py"):
+        data_and_target(batch)

@@ -291,3 +291,40 @@ def test_metrics_may_be_other_ones_after_a_resume():
 def test_two_metrics_of_one_name_are_an_error():
     with pytest.raises(ValueError, match="'accuracy' is the name of two"):
         make_tracker([accuracy, accuracy], "cpu")
+
+
+def test_mean_over_no_samples_counts_for_nothing():
+    tracker = MetricTracker("loss")
+    tracker.update("loss", 1.0, 2)
+    tracker.update("loss", math.nan, 0)
+    assert tracker.result() == {"loss": 1.0}
+
+
+class Spread:
+    """A metric of one's own: the range of what it saw."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.seen = []
+
+    def update(self, output, target):
+        self.seen.append(output.max())
+
+    def compute(self):
+        return max(self.seen) - min(self.seen)
+
+
+def test_metric_of_ones_own_is_restored_in_the_middle():
+    def tracker():
+        return make_tracker([Spread()], "cpu")
+
+    whole, before, after = tracker(), tracker(), tracker()
+    for index, part in enumerate(OUTPUT.split(40)):
+        whole.update_batch(part, None, 0.0, len(part))
+        (before if index < 2 else after).update_batch(part, None, 0.0, len(part))
+        if index == 1:
+            after.load_state_dict(before.state_dict())
+    assert after.result() == whole.result()
+    assert not tracker().whole_set["Spread"].seen

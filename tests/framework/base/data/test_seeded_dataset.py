@@ -4,8 +4,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Subset
 from torch.utils.data.dataloader import default_collate
 
+from base import BaseDataLoader, InMemoryDataset
 from base.data import seeded_dataset
 from base.data.seeded_dataset import SeededBatch, SeededDataset, as_fetched
 
@@ -56,3 +58,11 @@ def test_data_that_draws_nothing_is_spared_the_seeding(collate_fn, monkeypatch):
 
 def test_whole_batches_are_fetched_where_the_data_set_can():
     assert SeededDataset(Whole(), as_fetched).__getitems__(SeededBatch([1, 2], 0)) == [10, 20]
+
+
+def test_part_of_data_that_fetches_batches_fetches_batches_too():
+    images, targets = torch.arange(12.0).reshape(6, 2), torch.arange(6)
+    subset = Subset(Subset(InMemoryDataset(images, targets), [5, 4, 3, 2]), [0, 2, 3])
+    batches = list(BaseDataLoader(subset, 2))
+    assert [batch[1].tolist() for batch in batches] == [[5, 3], [2]]
+    assert [batch[0].shape for batch in batches] == [(2, 2), (1, 2)]

@@ -10,6 +10,10 @@ from base import BaseDataLoader
 NUMBERS = TensorDataset(torch.arange(40))
 
 
+def loader_of(count, **options):
+    return BaseDataLoader(TensorDataset(torch.arange(count)), 4, **options)
+
+
 def indices_of(loader):
     return [int(index) for batch, in loader for index in batch]
 
@@ -95,3 +99,28 @@ def test_init_kwargs_make_a_plain_loader_of_the_validation_samples():
     loader = BaseDataLoader(NUMBERS, 4, True, 0.25)
     plain = DataLoader(sampler=loader.valid_sampler, **loader.init_kwargs)
     assert indices_of(plain) == loader.valid_sampler.indices.tolist()
+
+
+def test_groups_stay_together_and_enough_of_them_are_kept():
+    groups = [number // 3 for number in range(30)]
+    for split in (1, 7, 0.5):
+        loader = loader_of(30, validation_split=split, groups=groups)
+        valid = loader.valid_sampler.indices.tolist()
+        train = loader.sampler.indices.tolist()
+        assert sorted([*valid, *train]) == list(range(30))
+        assert not {groups[index] for index in valid} & {groups[index] for index in train}
+        wanted = split if isinstance(split, int) else 15
+        assert wanted <= len(valid) < wanted + 3
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"groups": [0] * 30, "validation_split": 5}, "the 1 groups cannot be split"),
+    ({"groups": [0], "validation_split": 5}, "groups needs one for each of the 30 samples, got 1"),
+    ({"groups": [0] * 30, "stratify": [0] * 30}, "give stratify or groups, not both")])
+def test_groups_that_cannot_be_kept_together_are_refused(options, text):
+    with pytest.raises(ValueError, match=text):
+        loader_of(30, **options)
+
+
+def test_ratio_is_not_cut_by_the_rounding_of_floats():
+    assert [loader_of(100, validation_split=ratio).n_samples for ratio in (0.29, 0.57)] == [71, 43]
