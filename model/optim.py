@@ -15,7 +15,7 @@ class WarmupCosine(LambdaLR):
 
     Args:
         optimizer: whose lr it sets, after each of its steps.
-        warmup_steps: until the full lr is reached.
+        warmup_steps: until the full lr is reached; a shorter run ends below it.
         total_steps: at whose end the lr is ``min_factor`` of the full one, and stays there. If the
             config does not say, those of the run.
         min_factor: from 0 to 1.
@@ -25,9 +25,8 @@ class WarmupCosine(LambdaLR):
 
     def __init__(self, optimizer: Any, warmup_steps: int, total_steps: int,
                  min_factor: float = 0.0) -> None:
-        if not 0 <= warmup_steps <= total_steps:
-            raise ConfigError("WarmupCosine: expected 0 <= warmup_steps <= total_steps, got "
-                              f"{warmup_steps} and {total_steps}")
+        if warmup_steps < 0:
+            raise ConfigError(f"WarmupCosine: warmup_steps must be at least 0, got {warmup_steps}")
 
         def factor(step: int) -> float:
             if step < warmup_steps:

@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,9 @@ from typing import Any
 import pytest
 
 from tests.framework.conftest import ROOT
-from utils.config.settings import table
-from utils.runs.checkpoint_file import read_checkpoint
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-def lines_of(section: str) -> list[str]:
-    """Command lines in the section's code blocks."""
-    text = README.split(f"{section}\n", 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
-    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return "".join(blocks).splitlines()
-
-
-def test_table_of_keys_equals_the_code() -> None:
-    rows = [line for line in README.splitlines() if line.startswith("| `") and line.count("|") == 5]
-    assert rows == ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-                    for row in table()]
 
 
 def test_example_config_equals_the_shipped_one() -> None:
@@ -48,21 +31,6 @@ def test_json_blocks_are_json() -> None:
             json.loads(text)
 
 
-@pytest.mark.parametrize("line", lines_of("### Changing it"))
-def test_overrides_of_the_readme_work(in_process: Callable[..., int], line: str) -> None:
-    _, script, *arguments = shlex.split(line)
-    assert in_process(script, *arguments, "--dry-run") == 0
-
-
-def test_based_config_of_the_readme_works(tmp_path: Path, in_process: Callable[..., int],
-                                          capsys: pytest.CaptureFixture[str]) -> None:
-    text = next(text for kind, text in BLOCKS if kind == "json" and '"base"' in text)
-    config = json.loads(text) | {"base": str(ROOT / "config.json")}
-    (tmp_path / "small.json").write_text(json.dumps(config))
-    assert in_process("train.py", "-c", tmp_path / "small.json", "--dry-run") == 0
-    assert '"momentum": 0.9' in capsys.readouterr().out
-
-
 def test_every_option_is_in_the_readme(in_process: Callable[..., int],
                                        capsys: pytest.CaptureFixture[str]) -> None:
     in_process("train.py", "--help")
@@ -71,23 +39,6 @@ def test_every_option_is_in_the_readme(in_process: Callable[..., int],
     # the README has the short forms of some
     short = {"--help", "--config", "--learning", "--batch"}
     assert [option for option in shown - short if option not in README] == []
-
-
-@pytest.mark.slow
-def test_two_networks_of_the_readme_train_and_resume(tmp_path: Path, tiny_mnist: Path) -> None:
-    project = tmp_path / "two"
-    subprocess.run([sys.executable, ROOT / "new_project.py", project], check=True)
-    text = next(text for kind, text in BLOCKS if kind == "python" and "critic" in text)
-    (project / text.splitlines()[0].removeprefix("# ")).write_text(text)
-    short = ["trainer.monitor=min critic_loss",
-             f"data_loader.args.data_dir={tiny_mnist.as_posix()}"]
-    for command in (["-c", "config.json", "trainer.epochs=1"],
-                    ["--resume", "latest", "trainer.epochs=2"]):
-        result = subprocess.run([sys.executable, "train.py", *command, *short], cwd=project,
-                                capture_output=True, text=True, timeout=120, check=False)
-        assert result.returncode == 0, result.stderr
-    state = read_checkpoint(next(project.glob("saved/models/*/*/latest.pth")))
-    assert {"critic", "critic_optimizer", "ema"} <= state["parts"].keys()
 
 
 def test_job_lines_of_the_readme_start_the_run_and_go_on(tmp_path: Path,
