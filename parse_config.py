@@ -254,7 +254,10 @@ class ConfigParser:
         return self.__dict__ | {"_checkpoint": None}  # projects keep configs in their checkpoints
 
     def _modules_of(self, name: str) -> Modules:
-        return self.modules[name.split(".")[0]]
+        section = name.split(".")[0]
+        if section not in self.modules:
+            raise ConfigError(f"{section}: its names are looked up in no module; give one")
+        return self.modules[section]
 
     def _make_run_folder(self, run_id: str | None, new_run: bool,
                          command: CommandLine | None) -> RunFolder:

@@ -154,8 +154,10 @@ class BaseDataLoader(DataLoader[Any]):
     def size_of_batch(self, first_sample: int) -> int | None:
         """Samples of the batch that begins with a sample of a pass; None of an iterable data set,
         where only the batch itself tells."""
-        if self.is_stream or self.batch_size is None or not has_length(self.sampler):
-            return None if self.is_stream else self.batch_size
+        if self.is_stream or self.batch_size is None:
+            return None
+        if not has_length(self.sampler):
+            return self.batch_size
         return min(self.batch_size, len(self.sampler) - first_sample)  # type: ignore[arg-type]
 
     def split_validation(self) -> "BaseDataLoader | None":

@@ -29,6 +29,7 @@ from logger.history import History
 from logger.visualization import TensorboardWriter
 from utils.devices.parallel import place_if_unplaced
 from utils.errors import RunError
+from utils.metric_tracker import make_tracker
 from utils.rng import RandomState
 from utils.runs.checkpoint_file import read_checkpoint
 
@@ -49,7 +50,9 @@ class BaseTrainer(Loops, ABC):
 
     Args:
         model: moved to ``config``'s device, unless ``device`` is given or it was placed already.
-        criterion, metric_ftns: for the subclass.
+        criterion: for the subclass.
+        metric_ftns: functions of (output, target) and torchmetrics objects; with a ``data_loader``,
+            ``train_metrics`` and ``valid_metrics`` track them.
         optimizer: one, or a dict or list of them.
         config: a ``ConfigParser``.
         device: where the model is.
@@ -93,8 +96,8 @@ class BaseTrainer(Loops, ABC):
         self.is_classic = data_loader is None
         self.len_epoch = len_epoch or settings.len_epoch
         self.log_step = settings.log_steps
-        self.train_metrics: Any = None
-        self.valid_metrics: Any = None
+        self.train_metrics = None if self.is_classic else make_tracker(metric_ftns, device)
+        self.valid_metrics = None if self.is_classic else make_tracker(metric_ftns, device)
 
         self.epochs = settings.epochs
         self.monitor = settings.monitor
@@ -165,12 +168,12 @@ class BaseTrainer(Loops, ABC):
         start, waited, drawn = time.monotonic(), self.train_data.seconds_waited, (
             self.train_data.num_drawn)
         self.callbacks.call("on_epoch_start", self, epoch)
-        self._is_drawing = False
-        log = {"epoch": epoch, **self._train_epoch(epoch)}
+        log = {"epoch": epoch, **self._loop(epoch)}
         if not self._is_drawing:
             self._count_own_loop()
         elif self.by_steps and self.train_data.num_drawn == drawn and self._is_valid_step():
-            return  # the data had ended with the validation before
+            self._save_checkpoint(self.counters.epoch)  # the data had ended with the validation
+            return
         if self.by_steps:
             log["epoch"] = self.counters.epoch + bool(self.counters.batch)
         for name, lr in learning_rates(self.optimizer).items():
@@ -179,7 +182,7 @@ class BaseTrainer(Loops, ABC):
         log = {key: plain_number(value) for key, value in log.items()}
         self.schedulers.after_validation(log, self.mnt_metric)
         is_best = self.best_monitor.update(log, self.counters.step)
-        if not self.by_steps:
+        if not (self.by_steps or self._is_cut_inside):
             self._finish_epoch()
         if not self.is_classic:  # which has written its own values
             write_epoch(self.writer, log, self.counters.step)
@@ -195,6 +198,13 @@ class BaseTrainer(Loops, ABC):
         if is_unknown:
             tell_unknown(self, log)
 
+    def _loop(self, epoch: int) -> dict[str, Any]:
+        self._is_drawing = self._is_cut_inside = False
+        log = self._train_epoch(epoch)
+        if self._unfinished:  # the loop was left by break
+            self._finish_batch()
+        return log
+
     def _count_own_loop(self) -> None:
         """An epoch of a loop that draws from the loader itself: all that is known is how many steps
         its optimizer made."""
@@ -202,7 +212,7 @@ class BaseTrainer(Loops, ABC):
             self.logger.warning(
                 "_train_epoch draws no batch from self.train_batches(): the run cannot be stopped "
                 "inside an epoch%s", ", and schedules by step do not move" if (
-                    self.schedulers.by_step) else "")
+                    self.schedulers.each_step) else "")
         self.counters.finish_pass()
         self.counters.step = max(self.counters.step, self._step_watch.num_steps)
 

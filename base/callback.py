@@ -5,9 +5,6 @@ from typing import Any
 
 from base.checkpoint.state import collect, restore
 
-HOOKS = ("on_train_start", "on_epoch_start", "on_step_end", "on_valid_batch_end", "on_epoch_end",
-         "on_train_end")
-
 
 class Callback:
     """Override any hook; each gets the trainer. One with state defines the two last methods too."""
@@ -37,6 +34,9 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes what ``state_dict`` gave."""
+
+
+HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
 
 
 class CallbackList:

@@ -1,7 +1,8 @@
 """For optimizers that evaluate the loss several times in one step, as LBFGS does."""
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -11,7 +12,12 @@ from utils.metric_tracker import MetricTracker
 
 def wants_closure(optimizer: Any) -> bool:
     """Whether its ``step`` cannot do without a function that evaluates the loss again."""
-    parameters = inspect.signature(type(optimizer).step).parameters
+    return _wants_closure(type(optimizer))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _wants_closure(kind: Hashable) -> bool:
+    parameters = inspect.signature(kind.step).parameters  # type: ignore[attr-defined]
     return "closure" in parameters and (
         parameters["closure"].default is inspect.Parameter.empty)
 
@@ -20,7 +26,7 @@ def loss_again(trainer: Any) -> Callable[[], torch.Tensor]:
     """A function that evaluates loss and gradients: at first those that the trainer's step has
     just computed, then by that step, made again on the same batch without its update and without
     being counted in the metrics."""
-    known = [trainer._loss]
+    known = [trainer._loss] if trainer._loss is not None else []
 
     def closure() -> torch.Tensor:
         if known:

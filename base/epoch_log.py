@@ -61,7 +61,7 @@ class StepLog(Callback):
         trainer.writer.step = trainer.counters.step
         for name, value in losses.items():
             trainer.writer.add_scalar(f"batch_{name}", value)
-        if trainer.schedulers.by_step:  # else the epoch's value says it all
+        if trainer.schedulers.each_step:  # else the epoch's value says it all
             for name, lr in rates.items():
                 trainer.writer.add_scalar(name, lr)
 

@@ -8,7 +8,7 @@ import torch
 
 from base.checkpoint.state import networks_in
 from base.closure import loss_again, wants_closure
-from base.counters import Counters, is_multiple
+from base.counters import Counters, is_multiple, reached
 from base.data.train_batches import TrainBatches
 from base.ending import StopRun
 from base.evaluation import evaluating, named_loaders
@@ -20,8 +20,8 @@ from utils.config.settings import TrainerConfig
 
 
 class Loops:
-    """The half of ``BaseTrainer`` that ``_train_step``, ``_train_epoch`` and ``_valid_epoch`` call;
-    the other half calls these.
+    """The half of ``BaseTrainer`` that ``_train_step``, ``_train_epoch`` and ``_valid_epoch`` call.
+    The other half, in ``base/base_trainer.py``, calls these.
 
     Attributes:
         num_evaluated: samples of the last evaluation.
@@ -33,7 +33,11 @@ class Loops:
     num_evaluated = 0
     batches_per_step = 1
     _is_evaluating_again = False
+    _loss: torch.Tensor | None = None  # of the last backward
+    _batch: tuple[Any, int] = (None, 0)  # the last one, and its index
+    _unfinished = 0  # samples of a batch that is not counted yet
     _is_drawing = False  # whether the epoch's loop calls train_batches
+    _is_cut_inside = False  # whether max_steps ended it before its data did
     # what the other half makes
     settings: TrainerConfig
     counters: Counters
@@ -81,36 +85,38 @@ class Loops:
         """(batch_idx, batch on the device) of the epoch, from where a resumed run was stopped.
 
         Between two batches it counts, steps schedules, calls callbacks, saves what is due and
-        honours stops. A batch counts as finished when the next one is asked for. With
-        ``valid_steps`` it gives those until the next validation, be they of several epochs.
+        honours stops. A batch counts as finished when the next one is asked for, or at the end of
+        a ``_train_epoch`` that left the loop by ``break``: the next epoch goes on in the same pass
+        over the data. With ``valid_steps`` it gives the batches until the next validation, be they
+        of several epochs.
         """
         counters, data, self._is_drawing = self.counters, self.train_data, True
-        if counters.batch == 0 and not self.by_steps and self.train_metrics is not None:
-            self.train_metrics.reset()
         while True:
             for batch in data.draw(self.data_loader, self.len_epoch):
                 batch_idx = counters.batch
                 size = data.count(self.data_loader, batch)
                 batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
                 self.writer.step, self.writer.mode = counters.step + 1, "train"
-                self._batch = batch, batch_idx
-                try:
-                    yield batch_idx, batch
-                except GeneratorExit:  # left by break: this batch is finished as well
-                    self._finish_batch(batch, batch_idx, size)
-                    raise
-                has_stepped = self._finish_batch(batch, batch_idx, size)
+                self._batch, self._unfinished = (batch, batch_idx), size
+                yield batch_idx, batch
+                has_stepped = self._finish_batch()
                 is_last = data.is_last(self.len_epoch)
                 if is_last and self.by_steps:
+                    if self.len_epoch is None:
+                        data.end_pass()
                     self._finish_epoch()
                 if has_stepped and self._is_cut():
+                    self._is_cut_inside = not is_last
                     return
                 if self.by_steps or not is_last:  # else the epoch is finished first
                     self._between_steps(is_last, has_stepped)
-            if counters.batch and self.by_steps:
-                self._finish_epoch()
-            if not self.by_steps or self.is_over:
+            if not self.by_steps:
                 return
+            if counters.batch:  # the data has ended, which nobody could know before
+                self._finish_epoch()
+                if self.is_over:
+                    return
+                self._between_steps(is_last=True, has_stepped=False)
 
     def valid_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch on the device) of the validation data."""
@@ -149,8 +155,9 @@ class Loops:
                 for prefix, loader in named_loaders(self.valid_data_loader)
                 for name, value in self.evaluate(loader).items()}
 
-    def _finish_batch(self, batch: Any, batch_idx: int, size: int) -> bool:
+    def _finish_batch(self) -> bool:
         """Counts a batch; whether there was a step."""
+        (batch, batch_idx), size, self._unfinished = self._batch, self._unfinished, 0
         self.counters.finish_batch(size)
         stepped = self._step_watch.take()
         if stepped:
@@ -167,7 +174,9 @@ class Loops:
 
     def _is_cut(self) -> bool:
         """Whether a validation is due after this step, or the run over."""
-        return self.is_over or (self.by_steps and self._is_valid_step())
+        if not self.by_steps:
+            return reached(self.counters.step, self.settings.max_steps)
+        return self._is_valid_step() or self.is_over
 
     def _between_steps(self, is_last: bool, has_stepped: bool) -> None:
         """Between two batches; with ``valid_steps`` the first may be the last of its epoch."""
@@ -179,7 +188,5 @@ class Loops:
             self._save_latest()
 
     def _finish_epoch(self) -> None:
-        if self.by_steps and self.len_epoch is None:
-            self.train_data.end_pass()
         self.counters.finish_epoch(self.start_epoch)
         self.schedulers.after_epoch()

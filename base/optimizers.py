@@ -41,9 +41,9 @@ def build_optimizers(config: Any, model: nn.Module, criterion: Any = None) -> An
     if isinstance(criterion, nn.Module):
         named |= {LOSS + name: one for name, one in criterion.named_parameters()}
     paths = {name: f"optimizer.{name}".rstrip(".") for name in sections}
-    chosen = {name: _matching(named, section.get("params", ["*"]), f"{paths[name]}.params")
-              for name, section in sections.items()}
-    owners = {key: [name for name in sections if key in chosen[name]]
+    matching = {name: _matching(named, section.get("params", ["*"]), f"{paths[name]}.params")
+                for name, section in sections.items()}
+    owners = {key: [name for name in sections if key in matching[name]]
               for key, parameter in named.items() if parameter.requires_grad}
     for problem, keys in (
             ("in no optimizer", [key for key, names in owners.items() if not names]),
@@ -55,7 +55,7 @@ def build_optimizers(config: Any, model: nn.Module, criterion: Any = None) -> An
     built = Optimizers()
     for name, section in sections.items():
         trained = {key: one for key, one in named.items()
-                   if one.requires_grad and key in chosen[name]}
+                   if one.requires_grad and key in matching[name]}
         groups = _groups(trained, named, section.get("groups"), paths[name])
         built[name] = config.init_obj(paths[name], None, groups)
     return built.get("", built)
@@ -107,11 +107,13 @@ def chosen(optimizers: Any, name: str | None) -> list[Any]:
     """The optimizer of a name; None: all.
 
     Raises:
-        ConfigError: there is none of that name.
+        KeyError: there is none of that name.
     """
+    if name is None and not isinstance(optimizers, (dict, list, tuple)):
+        return [optimizers]
     named = dict(each(optimizers))
     if name is not None and name not in named:
-        raise ConfigError(f"there is no optimizer {name!r}; there are: {', '.join(named)}")
+        raise KeyError(f"there is no optimizer {name!r}; there are: {', '.join(named)}")
     return list(named.values()) if name is None else [named[name]]
 
 
@@ -131,8 +133,10 @@ def learning_rates(optimizers: Any) -> dict[str, float]:
     for name, one in each(optimizers):
         groups = getattr(one, "param_groups", None) or []
         # as they were given: a schedule may make them equal for a while
-        differ = len({group.get("initial_lr", group["lr"]) for group in groups}) > 1
+        differ = len({group.get("initial_lr", group.get("lr")) for group in groups}) > 1
         for index, group in enumerate(groups if differ else groups[:1]):
+            if "lr" not in group:
+                continue
             label = "_".join(filter(None, ["lr", name, str(index or "")]))
             rates[label] = float(group["lr"])
     return rates
@@ -163,8 +167,8 @@ def missing_state(optimizer: Any) -> set[str]:
             twin.grad = torch.zeros_like(known)
             settings = {key: value for key, value in group.items() if key in taken}
             stepped = type(optimizer)(**{**settings, "params": [twin]})
-            stepped.step()
-            missing |= stepped.state[twin].keys() - optimizer.state[known].keys()
+            if _try_step(stepped):
+                missing |= stepped.state[twin].keys() - optimizer.state[known].keys()
     return missing
 
 
@@ -181,32 +185,43 @@ class StepWatch:
     Attributes:
         is_waiting: whether one made no step at the last batch, so that its gradients wait for it.
             (One that steps is taken to be given new gradients after it.)
-        num_steps: those included, of the one that made most.
     """
 
     def __init__(self, optimizers: Any, others: Iterable[Any] = (), *, num_steps: int = 0) -> None:
         self.is_waiting = False
-        self.num_steps = self._first = num_steps
+        self._first = num_steps
         self._silent = {name for name, one in each(optimizers)
                         if not hasattr(one, "register_step_post_hook")}
         self._names = {name for name, _ in each(optimizers)}
-        self._counts: dict[str, int] = {}  # of steps
-        self._taken: dict[str, int] = {}
         watched = {name: one for name, one in each(optimizers) if name not in self._silent}
         watched |= {f"other {index}": one for index, one in enumerate(others)}
+        self._counts = dict.fromkeys(watched, 0)
+        self._stepped: set[str] = set()
         for name, one in watched.items():
-            one.register_step_post_hook(functools.partial(self._count, name))
+            one.register_step_post_hook(functools.partial(self._note, name))
         self._all = self._silent | watched.keys()
 
     def take(self) -> set[str]:
         """Names of those that have, since the last call."""
-        stepped = self._silent | {name for name, count in self._counts.items()
-                                  if count != self._taken.get(name)}
-        self._taken = dict(self._counts)
+        stepped, self._stepped = self._stepped | self._silent, set()
         self.is_waiting = stepped != self._all
         return stepped & self._names
 
-    def _count(self, name: str, *_: Any) -> None:
-        self._counts[name] = self._counts.get(name, 0) + 1
-        if name in self._names:
-            self.num_steps = max(self.num_steps, self._first + self._counts[name])
+    def _note(self, name: str, *_: Any) -> None:
+        self._stepped.add(name)
+        self._counts[name] += 1
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the run, of the optimizer that made most."""
+        return self._first + max((count for name, count in self._counts.items()
+                                  if name in self._names), default=0)
+
+
+def _try_step(optimizer: Any) -> bool:
+    """Whether it can make a step just so; not LBFGS, nor SparseAdam on dense gradients."""
+    try:
+        optimizer.step()
+    except (TypeError, RuntimeError):
+        return False
+    return True

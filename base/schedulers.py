@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.optim import lr_scheduler as torch_schedulers
 
-from base.data.train_batches import num_batches
+from base.counters import Counters
 from base.optimizers import each
 from utils.config.arguments import parameters_of
 from utils.config.misspellings import shown
@@ -29,24 +29,24 @@ class Schedulers:
     """
 
     def __init__(self, schedulers: Any, config: Any) -> None:
-        self.by_step: dict[str, Any] = {}
-        self.by_epoch: dict[str, Any] = {}
+        self.each_step: dict[str, Any] = {}
+        self.each_epoch: dict[str, Any] = {}
         for name, one in each(schedulers):
             interval = interval_of(one, section_of(config, "lr_scheduler", name))
             if interval == "step" and takes_value(one):
                 raise ConfigError("lr_scheduler.interval: ReduceLROnPlateau wants the monitored "
                                   'value, which is there once an epoch; leave out "step"')
-            (self.by_step if interval == "step" else self.by_epoch)[name] = one
+            (self.each_step if interval == "step" else self.each_epoch)[name] = one
 
     def after_step(self, stepped: set[str]) -> None:
         """The step of those whose optimizers have just made theirs."""
-        for name, one in self.by_step.items():
+        for name, one in self.each_step.items():
             if name in stepped or (stepped and not name):
                 advance(one)
 
     def after_epoch(self) -> None:
         """The step at the end of an epoch, of those that want no value."""
-        for one in self.by_epoch.values():
+        for one in self.each_epoch.values():
             if not takes_value(one):
                 make_steps(one, 1, [])
 
@@ -62,7 +62,7 @@ class Schedulers:
             RunError: the log has no such value.
         """
         name = plateau_value(log, monitored)
-        for one in filter(takes_value, self.by_epoch.values()):
+        for one in filter(takes_value, self.each_epoch.values()):
             if name not in log:
                 raise RunError(f"ReduceLROnPlateau wants {name!r}, but the epoch's log has "
                                f"{', '.join(log)}")
@@ -74,7 +74,7 @@ class Schedulers:
         Raises:
             ConfigError: a schedule is shorter than the run.
         """
-        for planned, schedulers in ((num_steps, self.by_step), (num_epochs, self.by_epoch)):
+        for planned, schedulers in ((num_steps, self.each_step), (num_epochs, self.each_epoch)):
             for one in schedulers.values():
                 total = getattr(one, "total_steps", None)
                 if planned is not None and isinstance(total, int) and total < planned:
@@ -123,30 +123,36 @@ def advance(scheduler: Any, *value: float) -> None:
                        "be as long as the run") from error
 
 
-def build_scheduler(config: Any, optimizers: Any, data_loader: Any = None) -> Any:
+def build_scheduler(config: Any, optimizers: Any, num_steps: int | None = None) -> Any:
     """The scheduler that the config names, or those of several optimizers by their names, each
     tried on a stand-in first; None without one.
 
     Args:
-        data_loader: tells the ``total_steps`` of a schedule to which the config leaves them.
+        num_steps: of the run, if they are known: ``total_steps`` of a schedule by step to which the
+            config leaves them. One by epoch gets the epochs.
 
     Raises:
         ConfigError: one refuses its arguments, or its first steps fail.
     """
     sections = named_parts(config.get("lr_scheduler") or {})
     built = {name: _build(config, f"lr_scheduler.{name}".rstrip("."), section,
-                          optimizers[name] if name else optimizers, data_loader)
+                          optimizers[name] if name else optimizers, num_steps)
              for name, section in sections.items() if section}
     return built.get("", built or None)
 
 
 def _build(config: Any, path: str, section: dict[str, Any], optimizer: Any,
-           data_loader: Any) -> Any:
+           num_steps: int | None) -> Any:
     target = config.init_ftn(path, None, optimizer=_StandIn(optimizer)).func
     parameters = parameters_of(target)
     filled: dict[str, Any] = {}
     if leaves_total_steps(section, parameters):
-        filled["total_steps"] = _total_steps(config, path, section, target, data_loader)
+        is_by_step = interval_of(target, section) == "step"
+        filled["total_steps"] = num_steps if is_by_step else config.trainer.epochs
+        if filled["total_steps"] is None:
+            raise ConfigError(f"{path}.args.total_steps: is missing; {section['type']} needs it, "
+                              "and the length of the run is not known: give it here, or "
+                              "trainer.max_steps or trainer.len_epoch")
 
     def make(optimizer: Any) -> Any:
         if "optimizer" in parameters:
@@ -154,9 +160,9 @@ def _build(config: Any, path: str, section: dict[str, Any], optimizer: Any,
         return config.init_obj(path, None, optimizer, **filled)
 
     scheduler = make(_StandIn(optimizer))
-    num_steps = min(3, getattr(scheduler, "total_steps", 3))
+    first_steps = min(3, getattr(scheduler, "total_steps", 3))
     try:
-        make_steps(scheduler, num_steps, [1.0] * num_steps)
+        make_steps(scheduler, first_steps, [1.0] * first_steps)
     except (RunError, ArithmeticError, TypeError, LookupError) as error:
         raise ConfigError(f"{path}.args: {section['type']} cannot make its first steps "
                           f"with {shown(section.get('args') or {})}: {error}") from error
@@ -176,28 +182,22 @@ def follows_run(config: Any, name: str) -> bool:
         section, parameters_of(resolve_name(section["type"], modules)))
 
 
-def _total_steps(config: Any, path: str, section: dict[str, Any], target: Any,
-                 data_loader: Any) -> int:
-    """Steps of a schedule until the run's end: of the optimizer or, by epoch, epochs."""
-    settings = config.trainer
-    is_by_step = interval_of(target, section) == "step"
-    num_steps = planned_steps(settings, num_batches(data_loader)) if is_by_step else settings.epochs
-    if num_steps is None:
-        raise ConfigError(f"{path}.args.total_steps: is missing; {section['type']} needs it, and "
-                          "the length of the data is not known: give it here, or "
-                          "trainer.max_steps or trainer.len_epoch")
-    return num_steps
-
-
-def planned_steps(settings: Any, num_batches: int | None) -> int | None:
-    """Optimizer steps of the whole run, with one for each batch; None if that is not known.
+def planned_steps(settings: Any, num_batches: int | None, batches_per_step: int = 1, *,
+                  done: Counters | None = None) -> int | None:
+    """Optimizer steps of the whole run; None if that is not known.
 
     Args:
+        settings: of the trainer.
         num_batches: of a pass over the data.
+        batches_per_step: of the trainer.
+        done: what the run has behind it, perhaps with other settings.
     """
+    done = done or Counters()
     in_epoch = settings.len_epoch or num_batches
     planned = [settings.max_steps] if settings.max_steps else []
-    planned += [in_epoch * settings.epochs] if in_epoch and settings.epochs else []
+    if in_epoch and settings.epochs:
+        steps = in_epoch // batches_per_step * (settings.epochs - done.epoch)
+        planned.append(done.step + steps - done.batch // batches_per_step)
     return min(planned, default=None)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from base.evaluation import first_batches
 from base.monitor import check_name, is_number
 from base.optimizers import learning_rates, warn_of_untrained
+from base.schedulers import planned_steps
 from logger.console import VALID, plain_number
 from utils.errors import ConfigError
 from utils.rng import preserved
@@ -44,18 +45,10 @@ def check_start(trainer: Any) -> None:
                               "not a number")
         check_name(trainer.mnt_metric, list(train_names), valid_names,
                    may_add=trainer.callbacks.may_add)
-    trainer.schedulers.check_end(_steps_at_end(trainer), trainer.epochs)
-
-
-def _steps_at_end(trainer: Any) -> int | None:
-    """Optimizer steps of the whole run."""
-    counters = trainer.counters
     in_epoch = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
-    if in_epoch is None or trainer.epochs is None:
-        return trainer.settings.max_steps
-    left = in_epoch * (trainer.epochs - counters.epoch) - counters.batch
-    left //= trainer.batches_per_step
-    return min(counters.step + left, trainer.settings.max_steps or counters.step + left)
+    trainer.schedulers.check_end(planned_steps(
+        trainer.settings, in_epoch, trainer.batches_per_step, done=trainer.counters),
+        trainer.epochs)
 
 
 def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:

@@ -7,15 +7,15 @@ import torch
 from base import BaseTrainer, Callback
 from trainer.callbacks import InputImages, ParameterHistograms
 from utils.batches import data_and_target
-from utils.metric_tracker import make_tracker
 
 
 class Trainer(BaseTrainer):
     """Trains a model on (data, target) batches with one optimizer.
 
-    Around these methods, and around your own in their place, happens by itself: batches come to
-    the device, steps are counted, schedules follow, losses are watched, bar and log are written,
-    and a run that is stopped anywhere goes on from there.
+    What is called here on ``self`` is in ``base/loops.py``. Around these methods, and around your
+    own in their place, happens by itself: batches come to the device, steps are counted, schedules
+    follow, losses are watched, bar and log are written, and a run that is stopped anywhere goes on
+    from there.
 
     Args:
         metric_ftns: functions of (output, target) that return a mean over the batch, and
@@ -34,8 +34,6 @@ class Trainer(BaseTrainer):
         super().__init__(model, criterion, metric_ftns, optimizer, config, device=device,
                          data_loader=data_loader, valid_data_loader=valid_data_loader,
                          lr_scheduler=lr_scheduler, len_epoch=len_epoch, callbacks=callbacks)
-        self.train_metrics = make_tracker(metric_ftns, device)
-        self.valid_metrics = make_tracker(metric_ftns, device)
         if self.settings.log_images:
             self.callbacks.add(InputImages())
         if self.settings.log_histograms:

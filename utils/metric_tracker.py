@@ -73,6 +73,8 @@ class MetricTracker:
                 self.last[key] = value.item()  # there is no device to wait for
                 self._totals[key] = total + self.last[key] * n
             else:
+                if value.numel() != 1:
+                    raise ValueError
                 self.last[key] = value.detach()
                 self._totals[key] = self._add(total, self.last[key], n)
         except (TypeError, ValueError, RuntimeError) as error:

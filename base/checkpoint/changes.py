@@ -41,7 +41,7 @@ class Changes:
     def is_other_length(self) -> bool:
         """Whether the run has another length in steps."""
         return self.is_set("epochs", "max_steps", "len_epoch") or (
-            self.before.get("data_loader") != self.after.get("data_loader"))
+            _without_workers(self.before) != _without_workers(self.after))
 
     def args(self, section: str, name: str) -> set[str]:
         """Names of arguments that differ."""
@@ -69,3 +69,9 @@ def _identity(section: dict[str, Any]) -> tuple[Any, ...]:
     """Class and parameters of a section."""
     return (section.get("type"), section.get("params"),
             [group.get("params") for group in section.get("groups") or ()])
+
+
+def _without_workers(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the training data that may change its length."""
+    args = section_of(config, "data_loader").get("args") or {}
+    return {key: value for key, value in args.items() if key != "num_workers"}

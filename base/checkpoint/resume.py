@@ -40,8 +40,8 @@ class Resumed:
         self.checkpoint = checkpoint
         self.source = source
         self.changes = Changes(checkpoint.get("config"), config.config,
-                                has_schedule="lr_scheduler" in checkpoint.get("parts", {}),
-                                follows_run=functools.partial(follows_run, config))
+                               has_schedule="lr_scheduler" in checkpoint.get("parts", {}),
+                               follows_run=functools.partial(follows_run, config))
         self.is_complete = "best_monitor" in checkpoint.get("parts", {})
         self._given: dict[str, Any] = {}
 

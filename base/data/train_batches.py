@@ -46,7 +46,8 @@ class TrainBatches:
         self._loader_state: dict[str, Any] = {}
 
     def draw(self, loader: Any, len_epoch: int | None) -> Iterator[Any]:
-        """Batches until the epoch has ``len_epoch`` finished ones; None: until the pass ends.
+        """Batches until the epoch has ``len_epoch`` finished ones; None: until the pass ends, which
+        an epoch before may have begun.
 
         Raises:
             RunError: the data has no batch, or the place of a stop is not to be found in it.
@@ -66,7 +67,7 @@ class TrainBatches:
                 raise RunError("the training data has no batch; is the batch size larger than the "
                                "data, with drop_last?")
             self.end_pass()
-            if len_epoch is None:
+            if len_epoch is None and self.counters.batch:
                 return
 
     def end_pass(self) -> None:

@@ -53,8 +53,8 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("heading", "blocks"), list(sections(RECIPES)), ids=lambda item: (
     item if isinstance(item, str) else ""))
-def test_recipe_trains_is_tested_and_passes_the_projects_tests(project: Path, tiny_mnist: Path, heading: str,
-                                             blocks: list[tuple[str, str]]) -> None:
+def test_recipe_trains_is_tested_and_passes_the_projects_tests(
+        project: Path, tiny_mnist: Path, heading: str, blocks: list[tuple[str, str]]) -> None:
     shutil.rmtree(project / "data")
     shutil.copytree(tiny_mnist, project / "data")
     config = json.loads((project / "config.json").read_text())

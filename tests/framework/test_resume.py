@@ -14,8 +14,9 @@ import torchmetrics
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
-from base import BaseDataLoader, Callback
+from base import BaseDataLoader, BaseTrainer, Callback
 from base.checkpoint import saver
+from parse_config import ConfigParser
 from tests.framework.tiny_run import (
     STEPS_PER_EPOCH,
     ClippingTrainer,
@@ -113,6 +114,17 @@ class LeavesEarly(ClippingTrainer):
         return {**self.train_metrics.result(), **self.validate()}
 
 
+class LeavesAtTheEnd(ClippingTrainer):
+    """Leaves the epoch by break after its last batch."""
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        for batch_idx, batch in self.train_batches():
+            self.train_metrics.update("loss", self._train_step(batch, batch_idx)[2])
+            if batch_idx == STEPS_PER_EPOCH - 1:
+                break
+        return {**self.train_metrics.result(), **self.validate()}
+
+
 def plain_data() -> TensorDataset:
     data = torch.randn(36, 6, generator=torch.Generator().manual_seed(1))
     return TensorDataset(data, (data.sum(1) > 0).long())
@@ -178,6 +190,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "critic accumulates": {"kind": CriticAccumulates},
     "metric held": {"kind": HoldsAMetric},
     "left by break": {"kind": LeavesEarly, "epochs": 4},
+    "left by break at the end": {"kind": LeavesAtTheEnd, "epochs": 3},
     "torch's loader": {"make_loader": lambda: torchs_loader(
         shuffle=True, generator=own_generator())},
     "torch's sampler": {"make_loader": lambda: torchs_loader(
@@ -460,3 +473,40 @@ def test_loader_of_tensors_that_repeats_itself_is_read_again(tmp_path: Path) -> 
     second = trainer_of(DataLoader(data, batch_size=4), tmp_path, latest, epochs=1)
     second.train()
     assert first.seen.targets + second.seen.targets == list(range(20))
+
+
+class Failing(ClippingTrainer):
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        if self.counters.step == 2:
+            raise ZeroDivisionError
+        return super()._train_step(batch, batch_idx)
+
+
+def test_batch_that_failed_is_not_counted(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, kind=Failing)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+    assert trainer.counters.batch == 2
+
+
+class OnlyTrains(BaseTrainer):
+    """The least that a trainer is."""
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        for _, (data, target) in self.train_batches():
+            self.zero_grad()
+            loss = self.criterion(self.model(data), target)
+            self.backward(loss)
+            self.step()
+            self.train_metrics.update("loss", loss, len(target))
+        return self.train_metrics.result()
+
+
+def test_trainer_needs_no_more_than_an_epoch(tmp_path: Path) -> None:
+    data = DataLoader(plain_data(), 8)
+    model = nn.Linear(6, 2)
+    config = ConfigParser({"name": "least", "trainer": {
+        "epochs": 2, "save_dir": str(tmp_path), "monitor": "min loss", "verbosity": 0}})
+    OnlyTrains(model, nn.functional.cross_entropy, [], torch.optim.SGD(model.parameters(), lr=0.1),
+               config, device=torch.device("cpu"), data_loader=data).train()
+    assert (config.save_dir / "model_best.pth").exists()

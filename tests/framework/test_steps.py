@@ -12,6 +12,7 @@ from tests.framework.tiny_run import (
     final_state,
     history,
     make_trainer,
+    same,
     train,
 )
 from utils.errors import ConfigError
@@ -26,8 +27,7 @@ def test_max_steps_ends_a_run_inside_an_epoch_with_its_validation(tmp_path: Path
     folder = train(tmp_path, max_steps=7, epochs=None)
     assert [(row["epoch"], row["step"]) for row in history(folder)] == [(1, 5), (2, 7)]
     assert all("val_loss" in row for row in history(folder))
-    assert names(folder) == {"latest.pth", "model_best.pth", "checkpoint-epoch1.pth",
-                             "checkpoint-epoch2.pth"}
+    assert names(folder) == {"latest.pth", "model_best.pth", "checkpoint-epoch1.pth"}
 
 
 def test_whatever_comes_first_of_epochs_and_max_steps_ends_the_run(tmp_path: Path) -> None:
@@ -41,6 +41,16 @@ def test_finished_run_goes_on_to_more_steps(tmp_path: Path, capsys: Any) -> None
     assert "give trainer.max_steps=8 or more" in capsys.readouterr().out
     train(tmp_path, resume=folder / "latest.pth", max_steps=9, epochs=None)
     assert [row["step"] for row in history(folder)] == [5, 7, 9]
+
+
+def test_run_that_max_steps_ended_and_that_goes_on_is_that_of_one_so_long(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", max_steps=12, epochs=None)
+    parts = train(tmp_path / "parts", max_steps=7, epochs=None)
+    train(tmp_path / "parts", resume=parts / "latest.pth", max_steps=12, epochs=None)
+    one, other = final_state(whole), final_state(parts)
+    assert same(one["state_dict"], other["state_dict"])
+    assert same(one["optimizer"], other["optimizer"])
+    assert one["parts"]["counters"] == other["parts"]["counters"]
 
 
 @pytest.mark.parametrize(("settings", "places"), [
@@ -68,9 +78,12 @@ def test_training_values_are_means_since_the_validation_before(tmp_path: Path) -
 
 
 def test_validations_inside_epochs_change_no_training(tmp_path: Path) -> None:
-    plain, by_steps = (final_state(train(tmp_path / str(steps), valid_steps=steps))
-                       for steps in (None, 3))
-    assert str(plain["state_dict"]) == str(by_steps["state_dict"])
+    for is_stream in (False, True):
+        plain, by_steps = (final_state(train(
+            tmp_path / f"{steps} {is_stream}", valid_steps=steps, is_stream=is_stream, epochs=3))
+            for steps in (None, 3))
+        assert same(plain["state_dict"], by_steps["state_dict"])
+        assert plain["parts"]["counters"] == by_steps["parts"]["counters"]
 
 
 def test_early_stopping_and_plateau_go_by_validations(tmp_path: Path) -> None:
@@ -81,10 +94,13 @@ def test_early_stopping_and_plateau_go_by_validations(tmp_path: Path) -> None:
 
 
 def test_epochs_still_have_their_files_and_schedules(tmp_path: Path) -> None:
-    folder = train(tmp_path, valid_steps=3, monitor="off")
-    assert names(folder) == {"latest.pth", "checkpoint-epoch1.pth", "checkpoint-epoch2.pth"}
-    parts = read_checkpoint(folder / "checkpoint-epoch1.pth")["parts"]
-    assert (parts["counters"]["step"], parts["lr_scheduler"]["last_epoch"]) == (5, 1)
+    for valid_steps, is_stream in ((3, False), (3, True), (5, True)):
+        folder = train(tmp_path / f"{valid_steps} {is_stream}", valid_steps=valid_steps,
+                       monitor="off", is_stream=is_stream)
+        assert names(folder) == {"latest.pth", "checkpoint-epoch1.pth", "checkpoint-epoch2.pth"}
+        parts = read_checkpoint(folder / "checkpoint-epoch1.pth")["parts"]
+        assert (parts["counters"]["step"], parts["lr_scheduler"]["last_epoch"]) == (5, 1)
+        assert final_state(folder)["epoch"] == 2
 
 
 class Worse(Callback):

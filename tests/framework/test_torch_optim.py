@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from base import BaseDataLoader
 from base.optimizers import build_optimizers
-from base.schedulers import build_scheduler
+from base.schedulers import build_scheduler, planned_steps
 from parse_config import ConfigParser
 from tests.framework.tiny_run import StopAt, final_state, history, same
 from tests.framework.toy.trainer import Trainer
@@ -88,7 +88,8 @@ def train(folder: Path, *args: Any, stop: int | None = None, **options: Any) -> 
     loader = BaseDataLoader(TensorDataset(words, words[:, 0] % 3), 10, True, 0.2)
     model = config.init_obj("arch")
     optimizer = build_optimizers(config, model)
-    scheduler = build_scheduler(config, optimizer, loader)
+    scheduler = build_scheduler(config, optimizer, planned_steps(
+        config.trainer, loader.num_batches()))
     trainer = Trainer(model, nn.functional.cross_entropy, [], optimizer, config,
                       torch.device("cpu"), loader, loader.split_validation(), scheduler,
                       callbacks=(StopAt(stop),))
@@ -229,6 +230,18 @@ def test_optimizer_with_other_parameters_starts_anew(tmp_path: Path) -> None:
     parts = train(tmp_path, section("head.bias"), epochs=1)
     train(tmp_path, section("head.weight"), resume=parts / "latest.pth")
     assert final_state(parts)["optimizer"]["state"][0]["step"] == BATCHES
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_changed_setting_of_every_optimizer_takes_effect_on_a_resume(tmp_path: Path,
+                                                                     name: str) -> None:
+    section = optimizer_of(name)
+    parts = train(tmp_path, section, epochs=1)
+    changed = optimizer_of(name, lr=0.001)
+    train(tmp_path, changed, resume=parts / "latest.pth")
+    groups = final_state(parts)["optimizer"]
+    groups = groups.get("first", groups)
+    assert groups["param_groups"][0]["lr"] == 0.001
 
 
 def test_setting_that_needs_what_the_checkpoint_lacks_is_refused(tmp_path: Path) -> None:

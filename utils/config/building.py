@@ -19,7 +19,8 @@ def section_at(config: dict[str, Any], path: str) -> dict[str, Any]:
     top, *keys = [path] if path in config else path.split(".")
     if top not in config:
         raise ConfigError(f"the config has no section or key {top!r}; it has: {', '.join(config)}")
-    section = functools.reduce(lambda part, key: (part or {}).get(key), keys, config[top])
+    section = functools.reduce(lambda part, key: (
+        part.get(key) if isinstance(part, dict) else None), keys, config[top])
     if not isinstance(section, dict) or "type" not in section:
         raise ConfigError(f'{path}: expected {{"type": ..., "args": {{...}}}}, got {section!r}')
     return section

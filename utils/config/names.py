@@ -53,6 +53,8 @@ def resolve_name(name: Any, modules: Modules, section: str = "") -> Callable[...
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         raise ConfigError(f"expected the plain name of a class or function, got {shown(name)}")
     searched = searched_in(modules)
+    if _load(searched[0]) is None:
+        raise ConfigError(f"there is no module {searched[0]!r}, which MODULES of train.py names")
     for entry in searched:  # one that is not needed is not imported: that may take seconds
         found = getattr(_load(entry), name, None)
         if callable(found) and not inspect.ismodule(found):

@@ -27,8 +27,9 @@ FURTHER_KEYS = {"lr_scheduler": ["interval"], "metrics": ["name", "classes"],
 
 def named_parts(section: Any) -> dict[str, Any]:
     """The sections in one that may be several by name; a single one has the name ""."""
-    is_several = isinstance(section, dict) and section and "type" not in section and all(
-        isinstance(part, dict) for part in section.values())
+    is_several = isinstance(section, dict) and section and all(
+        isinstance(part, dict) for part in section.values()) and (
+        not {"type", "args"} & section.keys())
     return section if is_several else {"": section}
 
 

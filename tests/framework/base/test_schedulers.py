@@ -91,7 +91,7 @@ def test_of_several_those_step_whose_optimizers_have():
 def test_each_of_several_can_have_an_interval_of_its_own():
     both = {name: make("StepLR") for name in ("g", "d")}
     schedulers = Schedulers(both, {"lr_scheduler": {"g": {"type": "StepLR", "interval": "step"}}})
-    assert (list(schedulers.by_step), list(schedulers.by_epoch)) == (["g"], ["d"])
+    assert (list(schedulers.each_step), list(schedulers.each_epoch)) == (["g"], ["d"])
 
 
 @pytest.mark.parametrize(("log", "monitored", "value"), [

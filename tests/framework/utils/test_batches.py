@@ -115,8 +115,8 @@ def test_data_and_target_are_found(batch: Any) -> None:
 
 
 @pytest.mark.parametrize(("batch", "shown"), [
-    ((ONE, TWO, TWO), r"\(float32 \(2, 3\), float32 \(2,\), float32 \(2,\)\)"), (ONE, "float32"),
-    ({"image": ONE}, r"\{image: float32 \(2, 3\)\}")])
+    ((ONE, TWO, TWO), r"\(float32 \(2, 3\), float32 \(2,\), float32 \(2,\)\)"),
+    (ONE, r"float32 \(2, 3\)"), ({"image": ONE}, r"\{image: float32 \(2, 3\)\}")])
 def test_batch_without_them_is_shown_with_what_to_override(batch: Any, shown: str) -> None:
     with pytest.raises(RunError, match=f"got {shown}: .*split_batch in trainer/trainer.py"):
         data_and_target(batch)

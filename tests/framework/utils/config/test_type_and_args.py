@@ -242,7 +242,7 @@ def test_callable_without_a_signature_passes() -> None:
 
 
 def test_module_that_is_not_installed_has_no_names() -> None:
-    assert resolve_name("function", ("no_such_package.part", HERE)) is function
+    assert resolve_name("function", (SimpleNamespace(), "no_such_package", HERE)) is function
 
 
 @pytest.mark.parametrize("missing", ["no_such_package", "some_package.missing"])
@@ -328,3 +328,15 @@ def test_error_of_the_users_code_keeps_its_traceback() -> None:
 
     with pytest.raises(ValueError, match=r"^mine$"):
         built("arch", {}, mine)
+
+
+def test_own_module_that_is_not_there_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"no module 'model\.losses', which MODULES"):
+        resolve_name("nll_loss", ("model.losses", "torch.nn.functional"))
+
+
+def test_section_without_a_type_is_not_taken_for_several() -> None:
+    config = {"optimizer": {"args": {"lr": 0.1}}, "lr_scheduler": {"args": {"gamma": 1}}}
+    modules = {name: MODULES[name] for name in config}
+    assert check_parts(config, modules) == {
+        "optimizer.type": "is missing", "lr_scheduler.type": "is missing"}
