@@ -20,6 +20,7 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "step": measures.step,
     "images": data.images,
     "tokens": data.tokens,
+    "gpt": data.gpt,
     "start": measures.start,
     "memory": measures.memory,
     "loader": data.loader,

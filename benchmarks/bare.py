@@ -129,6 +129,30 @@ class TokenLoop:
             yield
 
 
+class GptLoop:
+    """The example's GPT on windows of bytes, with clipped gradients."""
+
+    def __init__(self, model: nn.Module, windows: torch.Tensor, batch_size: int,
+                 max_norm: float) -> None:
+        self.model, self.windows, self.batch_size = model, windows, batch_size
+        self.max_norm = max_norm
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def steps(self) -> Iterator[None]:
+        self.model.train()
+        total, norms = (torch.zeros((), dtype=torch.float64) for _ in range(2))
+        for indices in torch.randperm(len(self.windows)).split(self.batch_size):
+            tokens = self.windows.index_select(0, indices).long()
+            self.optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(self.model(tokens[:, :-1]), tokens[:, 1:])
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
+            self.optimizer.step()
+            total.add_(loss.detach(), alpha=len(indices))
+            norms.add_(norm, alpha=len(indices))
+            yield
+
+
 class TokenModel(nn.Module):
     def __init__(self, vocabulary: int = 96, width: int = 64, length: int = 64) -> None:
         super().__init__()

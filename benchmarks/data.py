@@ -1,22 +1,33 @@
 """What reading data costs; each function takes a number of rounds and returns named numbers."""
 
 import gzip
+import importlib.util
 import itertools
+import json
 import statistics
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from base import BaseDataLoader, InMemoryDataset
-from benchmarks.bare import FolderLoop, TokenLoop, next_token_loss, plain_trainer, small_network
+from benchmarks.bare import (
+    FolderLoop,
+    GptLoop,
+    TokenLoop,
+    next_token_loss,
+    plain_trainer,
+    small_network,
+)
 from benchmarks.timing import extremes, in_turns, noise, ratios_of, rounds_of
 from data_loader.data_loaders import MnistDataLoader
 from trainer import Trainer
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+ROOT = Path(__file__).resolve().parent.parent
+DATA, EXAMPLES = ROOT / "data", ROOT / "examples"
 
 
 class TokenTrainer(Trainer):
@@ -42,7 +53,8 @@ def images(rounds: int) -> dict[str, Any]:
             transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)]))
         model = small_network()
         trainer = plain_trainer(folder, model, nn.functional.cross_entropy, torch.optim.SGD(
-            model.parameters(), lr=0.01), BaseDataLoader(dataset, 32, shuffle=True, num_workers=2))
+            model.parameters(), lr=0.01), BaseDataLoader(dataset, 32, shuffle=True, num_workers=2),
+            verbosity=0)
         bare = FolderLoop(dataset, 32, num_workers=2)
         numbers = itertools.count(1)
         times = rounds_of(2 * rounds, {"bare": bare.epoch,
@@ -65,13 +77,46 @@ def tokens(rounds: int) -> dict[str, Any]:
         ours = TokenLoop(blocks, 16)
         dataset = InMemoryDataset(blocks, transform=torch.Tensor.long, is_random=False)
         trainer = plain_trainer(folder, ours.model, next_token_loss, ours.optimizer,
-                                BaseDataLoader(dataset, 16, shuffle=True), kind=TokenTrainer)
+                                BaseDataLoader(dataset, 16, shuffle=True), kind=TokenTrainer,
+                                verbosity=0)
         times = in_turns(rounds, trainer, 5, {"bare": bare.steps})
+    return _rates(times, blocks.numel())
+
+
+def gpt(rounds: int) -> dict[str, Any]:
+    """(j) Steps of the example of a GPT, its trainer and model, in its sizes."""
+    model, trainer_of = (_of_example("gpt", file) for file in ("model/model.py",
+                                                               "trainer/__init__.py"))
+    config = json.loads((EXAMPLES / "gpt" / "config.json").read_text(encoding="utf-8"))
+    args = config["arch"]["args"]
+    windows = torch.randint(0, 256, (40 * 16, args["context"] + 1), dtype=torch.uint8,
+                            generator=torch.Generator().manual_seed(1))
+    bare = GptLoop(model.Gpt(**args), windows, 16, trainer_of.MAX_NORM)
+    with tempfile.TemporaryDirectory() as folder:
+        own = model.Gpt(**args)
+        trainer = plain_trainer(
+            folder, own, nn.functional.cross_entropy, torch.optim.AdamW(own.parameters(), lr=1e-3),
+            BaseDataLoader(InMemoryDataset(windows), 16, shuffle=True),
+            kind=trainer_of.Trainer, verbosity=0, tensorboard=False)
+        times = in_turns(rounds, trainer, 5, {"bare": bare.steps})
+    return _rates(times, windows.numel())
+
+
+def _rates(times: dict[str, list[float]], num_tokens: int) -> dict[str, Any]:
     ratios = ratios_of(times["template"], times["bare"])
-    return {"bare loop, tokens/s": blocks.numel() / statistics.median(times["bare"]),
+    return {"bare loop, tokens/s": num_tokens / statistics.median(times["bare"]),
             "ratio of times": statistics.median(ratios),
             "its lowest and highest round": extremes(ratios),
             "noise of the bare loop": noise(times["bare"])}
+
+
+def _of_example(name: str, file: str) -> ModuleType:
+    """A module of an example, whose folders have the names of the template's."""
+    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / name / file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def loader(rounds: int) -> dict[str, Any]:
