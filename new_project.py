@@ -66,7 +66,7 @@ def new_project(target: Path, example: str | None = None) -> None:
 
 def example_names() -> list[str]:
     """The examples that there are."""
-    return sorted(path.name for path in EXAMPLES.iterdir() if (path / "config.json").is_file())
+    return sorted(path.name for path in EXAMPLES.iterdir() if (path / "README.md").is_file())
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
