@@ -67,3 +67,13 @@ def test_example_trains_is_tested_and_passes_the_projects_tests(tmp_path: Path, 
     run(project, "train.py", "-c", "config.json", *short)
     run(project, "test.py", "--resume", "latest")
     assert " passed" in run(project, "-m", "pytest", "-q")
+
+
+@pytest.mark.slow
+def test_weights_of_the_gpt_are_those_of_a_bare_loop(tmp_path: Path) -> None:
+    run(tmp_path, str(ROOT / "new_project.py"), "gpt", "--example", "gpt")
+    project = tmp_path / "gpt"
+    run(project, "train.py", "-c", "config.json", "--run-id", "r", "trainer.max_steps=12",
+        "trainer.valid_steps=5")
+    latest = project / "saved/models/Gpt_Python/r/latest.pth"
+    assert "equal: True" in run(project, str(Path(__file__).parent / "gpt_bare_loop.py"), str(latest))
