@@ -1,4 +1,4 @@
-"""The example of a GPT as a bare loop: run in its project, prints whether the weights of the
+"""The example of a GPT as a bare loop: lies and runs in its project, prints whether the weights of the
 checkpoint ``sys.argv[1]`` are those that as many steps of this loop end with."""
 
 import json
@@ -7,7 +7,6 @@ import sys
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, ".")
 from data_loader.data_loaders import CodeDataLoader
 from model.model import Gpt
 from model.optim import WarmupCosine
