@@ -1,5 +1,5 @@
-"""The example of a GPT as a bare loop: lies and runs in its project, prints whether the weights of the
-checkpoint ``sys.argv[1]`` are those that as many steps of this loop end with."""
+"""The example of a GPT as a bare loop. Lies and runs in its project; prints whether the weights of
+the checkpoint ``sys.argv[1]`` are those that as many steps of this loop end with."""
 
 import json
 import sys
