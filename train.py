@@ -38,9 +38,11 @@ def build(config: ConfigParser) -> "Trainer":
     from trainer import Trainer
     from utils.devices.device import prepare_device
     from utils.devices.parallel import place_model
+    from utils.devices.precision import set_matmul_precision
     from utils.rng import set_deterministic, set_seed
 
     set_deterministic(config.trainer.deterministic)
+    set_matmul_precision(config.trainer.matmul_precision)
     set_seed(config.run.seed)
     data_loader = config.init_obj("data_loader")
     valid_data_loader = validation_data(config, data_loader)

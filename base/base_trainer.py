@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from base.callback import Callback, CallbackList
 from base.checkpoint.resume import Resumed, best_model, settle_folder
@@ -24,10 +25,12 @@ from base.monitor import Monitor, is_number
 from base.optimizers import StepWatch, learning_rates, other_optimizers
 from base.schedulers import Schedulers
 from base.start_checks import check_start, tell_unknown
+from base.updates import Updates
 from logger.console import plain_number
 from logger.history import History
 from logger.visualization import TensorboardWriter
-from utils.devices.parallel import place_if_unplaced
+from utils.devices.parallel import compiler_told, place_if_unplaced, unwrap_model
+from utils.devices.precision import autocast
 from utils.errors import RunError
 from utils.metric_tracker import make_tracker
 from utils.rng import RandomState
@@ -115,6 +118,9 @@ class BaseTrainer(Loops, ABC):
         self.callbacks = CallbackList([LossCheck(), *callbacks, StepLog()])
         self.schedulers = Schedulers(lr_scheduler, config)
         self.stop = Stop(settings.max_seconds)
+        self.updates = Updates(settings, device)
+        self.average = None if settings.ema_decay is None else AveragedModel(
+            unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
         self._step_watch = StepWatch(None)
         self._resumed: Resumed | None = None
         self._best_file: Path | None = None
@@ -165,17 +171,19 @@ class BaseTrainer(Loops, ABC):
 
     def _run_epoch(self, epoch: int) -> None:
         """One epoch or, with ``valid_steps``, the steps until a validation; and what follows it."""
-        start, waited, drawn = time.monotonic(), self.train_data.seconds_waited, (
-            self.train_data.num_drawn)
+        start, waited = time.monotonic(), self.train_data.seconds_waited
+        before = self.train_data.num_drawn, self.counters.step
         self.callbacks.call("on_epoch_start", self, epoch)
         log = {"epoch": epoch, **self._loop(epoch)}
         if not self._is_drawing:
             self._count_own_loop()
-        elif self.by_steps and self.train_data.num_drawn == drawn and self._is_valid_step():
+        elif self.by_steps and self._is_valid_step() and before == (
+                self.train_data.num_drawn, self.counters.step):
             self._save_checkpoint(self.counters.epoch)  # the data had ended with the validation
             return
         if self.by_steps:
             log["epoch"] = self.counters.epoch + bool(self.counters.batch)
+        log |= self.updates.take_skipped()
         for name, lr in learning_rates(self.optimizer).items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
@@ -200,7 +208,8 @@ class BaseTrainer(Loops, ABC):
 
     def _loop(self, epoch: int) -> dict[str, Any]:
         self._is_drawing = self._is_cut_inside = False
-        log = self._train_epoch(epoch)
+        with compiler_told(self.settings.compile), autocast(self.settings.precision, self.device):
+            log = self._train_epoch(epoch)
         if self._unfinished:  # the loop was left by break
             self._finish_batch()
         return log

@@ -14,9 +14,12 @@ from base.ending import StopRun
 from base.evaluation import evaluating, named_loaders
 from base.optimizers import StepWatch, chosen
 from base.schedulers import Schedulers
+from base.updates import Updates
 from logger.console import VALID
 from utils.batches import num_samples, to_device
 from utils.config.settings import TrainerConfig
+from utils.devices.parallel import unwrap_model
+from utils.devices.precision import autocast, read_outside
 
 
 class Loops:
@@ -27,6 +30,7 @@ class Loops:
         num_evaluated: samples of the last evaluation.
         batches_per_step: of a trainer that accumulates gradients by itself; for the length of
             schedules.
+        average: of the model's weights, with ``ema_decay``; validation is done by it.
     """
 
     num_samples = staticmethod(num_samples)  # override it where a batch does not tell
@@ -57,6 +61,9 @@ class Loops:
     callbacks: Any
     saver: Any
     stop: Any
+    model: Any
+    average: Any
+    updates: Updates
     _step_watch: StepWatch
     _resumed: Any
     _parts: Callable[[], dict[str, Any]]
@@ -66,20 +73,27 @@ class Loops:
 
     def zero_grad(self, optimizer: str | None = None) -> None:
         """Forgets the gradients of an optimizer, by its name; default all."""
-        for one in chosen(self.optimizer, optimizer):
-            one.zero_grad()
+        if self.updates.is_first:  # else gradients of the batches before wait
+            for one in chosen(self.optimizer, optimizer).values():
+                one.zero_grad()
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Computes the gradients of a loss, added to those that are there."""
-        loss.backward()
+        """Computes the gradients of a mean over the batch, added to those that are there."""
+        self.updates.backward(loss)
         self._loss = loss.detach()
 
     def step(self, optimizer: str | None = None) -> None:
-        """The step of an optimizer, by its name; default of all, in their order. One that evaluates
-        the loss several times (LBFGS) gets it by ``_train_step``, made again on the same batch."""
-        if not self._is_evaluating_again:
-            for one in chosen(self.optimizer, optimizer):
-                one.step(*([loss_again(self)] if wants_closure(one) else []))
+        """The step of an optimizer, by its name, if one is due; default of all, in their order. One
+        that evaluates the loss several times (LBFGS) gets it by ``_train_step``, made again on the
+        same batch."""
+        if self._is_evaluating_again:
+            return
+        for name, one in chosen(self.optimizer, optimizer).items():
+            if wants_closure(one):
+                one.step(loss_again(self))
+            elif (norm := self.updates.step(one)) is not None:
+                label = f"gradient_norm_{name}" if name else "gradient_norm"
+                self.train_metrics.update(label, norm, self.updates.samples)
 
     def train_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch on the device) of the epoch, from where a resumed run was stopped.
@@ -92,12 +106,14 @@ class Loops:
         """
         counters, data, self._is_drawing = self.counters, self.train_data, True
         while True:
-            for batch in data.draw(self.data_loader, self.len_epoch):
+            for batch in read_outside(data.draw(self.data_loader, self.len_epoch),
+                                      self.settings.precision, self.device):
                 batch_idx = counters.batch
                 size = data.count(self.data_loader, batch)
                 batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
                 self.writer.step, self.writer.mode = counters.step + 1, "train"
                 self._batch, self._unfinished = (batch, batch_idx), size
+                self.updates.begin(size, is_last=data.is_last_drawn(self.len_epoch))
                 yield batch_idx, batch
                 has_stepped = self._finish_batch()
                 is_last = data.is_last(self.len_epoch)
@@ -110,20 +126,22 @@ class Loops:
                     return
                 if self.by_steps or not is_last:  # else the epoch is finished first
                     self._between_steps(is_last, has_stepped)
+            has_stepped = self._finish_group()  # the data has ended, which nobody could know before
             if not self.by_steps:
                 return
-            if counters.batch:  # the data has ended, which nobody could know before
+            if counters.batch:
                 self._finish_epoch()
-                if self.is_over:
+                if self.is_over or (has_stepped and self._is_valid_step()):
                     return
-                self._between_steps(is_last=True, has_stepped=False)
+                self._between_steps(is_last=True, has_stepped=has_stepped)
 
     def valid_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch on the device) of the validation data."""
         if hasattr(self.valid_data_loader, "place"):
             self.valid_data_loader.place(0)  # the same each time: epochs are compared
         self.num_evaluated = 0
-        for batch_idx, batch in enumerate(self.valid_data_loader):
+        batches = read_outside(self.valid_data_loader, self.settings.precision, self.device)
+        for batch_idx, batch in enumerate(batches):
             batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
             self.num_evaluated += self.num_samples(batch)
             yield batch_idx, batch
@@ -140,13 +158,15 @@ class Loops:
             self._resumed.give(self._parts())
         previous, self.valid_data_loader = self.valid_data_loader, data_loader
         self.writer.step, self.writer.mode = self.counters.step, "valid"
+        trained, self.model = self.model, self.model if self.average is None else (
+            self.average.module)
         try:
-            with self.evaluation():
+            with self.evaluation(), autocast(self.settings.precision, self.device):
                 if self.valid_metrics is not None:
                     self.valid_metrics.reset()
                 return dict(self._valid_epoch(self.counters.epoch + 1))
         finally:
-            self.valid_data_loader = previous
+            self.valid_data_loader, self.model = previous, trained
 
     def validate(self) -> dict[str, Any]:
         """The values of the validation data as ``val_NAME``, of several data sets as
@@ -159,12 +179,30 @@ class Loops:
         """Counts a batch; whether there was a step."""
         (batch, batch_idx), size, self._unfinished = self._batch, self._unfinished, 0
         self.counters.finish_batch(size)
-        stepped = self._step_watch.take()
-        if stepped:
-            self.counters.step += 1
+        stepped = self._count_step()
         self.callbacks.call("on_step_end", self, batch_idx, batch)
         self.schedulers.after_step(stepped)
         return bool(stepped)
+
+    def _count_step(self) -> set[str]:
+        """Names of the optimizers that have stepped."""
+        stepped = self._step_watch.take()
+        self.updates.end(stepped)
+        if stepped:
+            self.counters.step += 1
+            if self.average is not None:
+                self.average.update_parameters(unwrap_model(self.model))
+        return stepped
+
+    def _finish_group(self) -> bool:
+        """The step of a last group of batches that is shorter than ``accumulate``, if there is one;
+        whether there was."""
+        if not self.updates.batches:
+            return False
+        self.updates.is_due = True
+        self.step()
+        self.schedulers.after_step(self._count_step())
+        return True
 
     def _is_save_step(self) -> bool:
         return is_multiple(self.counters.step, self.settings.save_steps)

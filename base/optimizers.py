@@ -103,18 +103,18 @@ def each(optimizers: Any) -> Iterator[tuple[str, Any]]:
         yield "", optimizers
 
 
-def chosen(optimizers: Any, name: str | None) -> list[Any]:
-    """The optimizer of a name; None: all.
+def chosen(optimizers: Any, name: str | None) -> dict[str, Any]:
+    """The optimizer of a name; None: all by their names.
 
     Raises:
         KeyError: there is none of that name.
     """
     if name is None and not isinstance(optimizers, (dict, list, tuple)):
-        return [optimizers]
+        return {"": optimizers}
     named = dict(each(optimizers))
     if name is not None and name not in named:
         raise KeyError(f"there is no optimizer {name!r}; there are: {', '.join(named)}")
-    return list(named.values()) if name is None else [named[name]]
+    return named if name is None else {name: named[name]}
 
 
 def other_optimizers(attributes: dict[str, Any]) -> list[Any]:

@@ -196,8 +196,9 @@ def planned_steps(settings: Any, num_batches: int | None, batches_per_step: int 
     in_epoch = settings.len_epoch or num_batches
     planned = [settings.max_steps] if settings.max_steps else []
     if in_epoch and settings.epochs:
-        steps = in_epoch // batches_per_step * (settings.epochs - done.epoch)
-        planned.append(done.step + steps - done.batch // batches_per_step)
+        each = settings.accumulate * batches_per_step
+        steps = -(-in_epoch // settings.accumulate) // batches_per_step  # of an epoch
+        planned.append(done.step + steps * (settings.epochs - done.epoch) - done.batch // each)
     return min(planned, default=None)
 
 

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from base.closure import wants_closure
 from base.evaluation import first_batches
 from base.monitor import check_name, is_number
-from base.optimizers import learning_rates, warn_of_untrained
+from base.optimizers import each, learning_rates, warn_of_untrained
 from base.schedulers import planned_steps
 from logger.console import VALID, plain_number
 from utils.errors import ConfigError
@@ -25,6 +26,10 @@ def check_start(trainer: Any) -> None:
     """
     warn_of_untrained(trainer.model, "model", trainer.optimizer)
     warn_of_untrained(trainer.criterion, "loss", trainer.optimizer)
+    has_closure = any(wants_closure(one) for _, one in each(trainer.optimizer))
+    if has_closure and not trainer.updates.is_plain:
+        raise ConfigError("trainer.accumulate, clip_grad_norm and precision fp16 do not go with an "
+                          "optimizer that evaluates the loss several times in a step")
     if trainer.early_stop > 0 and trainer.mnt_mode == "off":
         logger.warning("trainer.early_stop has no effect without trainer.monitor")
     if hasattr(trainer.data_loader, "place"):  # for a loop that draws from the loader itself

@@ -79,6 +79,10 @@ class TrainBatches:
         """Whether the epoch is known to have no batch after the one that was just finished."""
         return self._num_left == 0 if len_epoch is None else self.counters.batch >= len_epoch
 
+    def is_last_drawn(self, len_epoch: int | None) -> bool:
+        """The same of the batch that was drawn and is not finished yet."""
+        return self._num_left == 0 if len_epoch is None else self.counters.batch + 1 >= len_epoch
+
     def num_in_epoch(self, loader: Any, len_epoch: int | None) -> int | None:
         """Batches of the epoch, those that are finished included, or None if nobody knows."""
         if len_epoch is not None:

@@ -28,6 +28,7 @@ from tests.framework.tiny_run import (
     same,
     train,
 )
+from tests.framework.toy.trainer import Trainer
 from utils.errors import CheckpointError, RunError
 from utils.runs.checkpoint_file import read_checkpoint
 
@@ -197,6 +198,13 @@ KINDS: dict[str, dict[str, Any]] = {
         sampler=RandomSampler(plain_data(), generator=own_generator()))},
     "stream with a state": {"make_loader": lambda: BaseDataLoader(Remembers(), 8)},
     "sparse buffer": {"kind": SparseBuffer},
+    "accumulate": {"kind": Trainer, "accumulate": 3, "schedule": "OneCycleLR"},
+    "accumulate, len_epoch": {"kind": Trainer, "accumulate": 2, "len_epoch": 3, "epochs": 4},
+    "accumulate, stream": {"kind": Trainer, "accumulate": 2, "is_stream": True, "valid_steps": 2},
+    "accumulate, clip, average": {"kind": Trainer, "accumulate": 2, "clip_grad_norm": 0.1,
+                                  "ema_decay": 0.9, "save_steps": 1},
+    "bf16": {"kind": Trainer, "precision": "bf16"},
+    "fp16": {"kind": Trainer, "precision": "fp16", "clip_grad_norm": 0.5},
     "valid_steps": {"valid_steps": 2, "early_stop": 9, "keep_best": 2},
     "valid_steps across epochs": {"valid_steps": 4, "schedule": "ReduceLROnPlateau"},
     "valid_steps, epochs end with them": {"valid_steps": 5, "save_steps": 1},

@@ -79,7 +79,19 @@ class TrainerConfig(Settings):
         "Deterministic kernels only: false, true, or \"warn\" where there is none."))
     channels_last: bool = Field(False, description=(
         "Keep images and convolutions in channels-last memory layout; often faster."))
-    compile: bool = Field(False, description="Compile the model with torch.compile.")
+    compile: bool | dict[str, Any] = Field(False, description=(
+        "Compile the model with torch.compile; an object has its `mode` and `dynamic`."))
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description=(
+        "Number format to compute in, where it is safe: \"fp32\", \"bf16\" or \"fp16\"."))
+    matmul_precision: Literal["highest", "high", "medium"] | None = Field(None, description=(
+        "Of products of float32 matrices: \"highest\", \"high\" or \"medium\"; null leaves it."))
+    accumulate: int = Field(1, ge=1, description=(
+        "Batches whose gradients make one optimizer step, each sample with the same weight."))
+    clip_grad_norm: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
+        "Largest norm of an optimizer's gradients, which are scaled down to it; it is logged as "
+        "`gradient_norm`."))
+    ema_decay: float | None = Field(None, gt=0, lt=1, description=(
+        "Keep an exponential moving average of the weights; validation and test.py use it."))
 
 
 class RunConfig(Settings):
@@ -187,14 +199,19 @@ def expected(schema: dict[str, Any]) -> str:
         return " or ".join(expected(part) for part in schema["anyOf"])
     if "const" in schema:
         return json.dumps(schema["const"])
+    if "enum" in schema:
+        return " or ".join(map(json.dumps, schema["enum"]))
     words = {"integer": "an integer", "number": "a number", "string": "a string",
-             "boolean": "true or false", "null": "null", "array": "a list of strings"}
+             "boolean": "true or false", "null": "null", "array": "a list of strings",
+             "object": "an object"}
     text = words[schema["type"]]
     pattern = schema.get("pattern", "")
     if "minimum" in schema and "maximum" in schema:
         return f"{text} from {schema['minimum']:g} to {schema['maximum']:.10g}"
     if "minimum" in schema:
         return f"{text} of at least {schema['minimum']:g}"
+    if "exclusiveMinimum" in schema and "exclusiveMaximum" in schema:
+        return f"{text} between {schema['exclusiveMinimum']:g} and {schema['exclusiveMaximum']:g}"
     if "exclusiveMinimum" in schema:
         return f"{text} above {schema['exclusiveMinimum']:g}"
     if "min|max" in pattern:

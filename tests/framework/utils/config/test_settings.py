@@ -60,6 +60,11 @@ WRONG_VALUES = [  # key, wrong types, values out of range
     ("trainer.deterministic", [1, None, []], ["loud"]),
     ("trainer.channels_last", [1, "yes", None], []),
     ("trainer.compile", [1, "yes", None], []),
+    ("trainer.precision", [16, None, []], ["half"]),
+    ("trainer.matmul_precision", [1, []], ["low"]),
+    ("trainer.accumulate", ["1", 1.5, None, True], [0]),
+    ("trainer.clip_grad_norm", ["1", True], [0, -1.0, float("inf")]),
+    ("trainer.ema_decay", ["1", True], [0, 1, 1.5]),
 ]
 ALL_WRONG = [(path, value) for path, wrong, outside in WRONG_VALUES for value in [*wrong, *outside]]
 
