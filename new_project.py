@@ -12,8 +12,9 @@ LEFT_OUT = (".git", ".gitignore", ".github", ".ci", ".venv", "venv", "env", "__p
             "*.py[cod]", ".*_cache", ".hypothesis", ".idea", ".vscode", ".DS_Store", "*.egg-info")
 # the same at the top of the tree, and of its tests
 LEFT_OUT_AT_TOP = ("README.md", "CONTRIBUTING.md", "LICENSE", "new_project.py", "saved",
-                   "benchmarks", "examples", "docs")
+                   "benchmarks", "examples")
 EXAMPLES = TEMPLATE / "examples"
+LEFT_OUT_DOCS = ("migrating.md",)
 LEFT_OUT_TESTS = ("framework", "example", "conftest.py")
 README = """# {name}
 
@@ -30,7 +31,9 @@ python -m pytest                                   # is the project still sound?
 
 What to edit: `data_loader/data_loaders.py` (the data), `model/` (model, losses, metrics),
 `trainer/trainer.py` (one step, one epoch, one validation) and `config.json`. `base/`, `logger/`,
-`utils/` and `parse_config.py` are the framework.
+`utils/` and `parse_config.py` are the framework. All keys of the config are in `docs/config.md`,
+whole files for many tasks in `docs/recipes.md`; those define a `Trainer` of their own in
+`trainer/__init__.py`, which leaves `trainer/trainer.py` as it is: either way will do.
 """
 
 
@@ -73,6 +76,8 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
     left_out = set(shutil.ignore_patterns(*LEFT_OUT)(folder, names))
     if Path(folder) == TEMPLATE:
         left_out |= set(LEFT_OUT_AT_TOP)
+    if Path(folder) == TEMPLATE / "docs":
+        left_out |= set(LEFT_OUT_DOCS)
     if Path(folder) == TEMPLATE / "tests":
         left_out |= set(LEFT_OUT_TESTS)
     return left_out & set(names)

@@ -213,6 +213,11 @@ class ConfigParser:
                 self.folder.record(self.config)
             setup_logging(self.folder.log_dir)
 
+    @property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The content of ``resume``, until the trainer has taken it."""
+        return self._checkpoint
+
     def take_checkpoint(self, path: str | Path) -> dict[str, Any] | None:
         """The content of the checkpoint ``resume``, if it was read; it is not kept here."""
         if self.resume is None or Path(path) != self.resume:

@@ -29,12 +29,12 @@ MODULES: dict[str, Modules] = {
 def build(config: ConfigParser) -> "Trainer":
     """Builds everything that the config names; test.py evaluates with the same trainer."""
     # imported here: torch takes seconds, which --help and a mistake in the config need not wait
+    from base.checkpoint.changes import steps_of_run
     from base.checkpoint.weights import start_from
-    from base.data.train_batches import num_batches
     from base.data.validation import validation_data
     from base.debug import limited
     from base.optimizers import build_optimizers
-    from base.schedulers import build_scheduler, planned_steps
+    from base.schedulers import build_scheduler
     from trainer import Trainer
     from utils.devices.device import prepare_device
     from utils.devices.parallel import place_model
@@ -55,11 +55,13 @@ def build(config: ConfigParser) -> "Trainer":
     criterion, = config.init_functions("loss")
     metrics = config.init_functions("metrics") if "metrics" in config else []
     optimizer = build_optimizers(config, model, criterion)
-    num_steps = planned_steps(config.trainer, num_batches(data_loader), Trainer.batches_per_step)
-    lr_scheduler = build_scheduler(config, optimizer, num_steps)
     data_loader, valid_data_loader = limited(config, data_loader, valid_data_loader)
-    return Trainer(model, criterion, metrics, optimizer, config, device, data_loader,
-                   valid_data_loader, lr_scheduler)
+    num_steps = steps_of_run(config, data_loader, Trainer.batches_per_step)
+    lr_scheduler = build_scheduler(config, optimizer, num_steps)
+    trainer = Trainer(model, criterion, metrics, optimizer, config, device, data_loader,
+                      valid_data_loader, lr_scheduler)
+    trainer.counters.planned = num_steps
+    return trainer
 
 
 def main(config: ConfigParser) -> None:

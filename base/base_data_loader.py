@@ -75,9 +75,8 @@ class BaseDataLoader(DataLoader[Any]):
         self.valid_batch_size = valid_batch_size or batch_size
         self.valid_sampler: Any = None
         self.is_stream = isinstance(dataset, IterableDataset)
-        self._num_read = 0  # of a stream: batches of its pass
-        self._first = ""  # its state at the beginning of a pass, if it has one
-        self._state: dict[str, Any] = {}  # where the next one goes on
+        self._place_of_stream: dict[str, Any] = {}  # of one that has a state
+        self._state: dict[str, Any] = {}  # where the next pass over it goes on
         if batch_size is None and not self.is_stream:
             raise ValueError("batch_size must be a number of samples; for data that comes as whole "
                              "batches, see InMemoryDataset")
@@ -133,13 +132,7 @@ class BaseDataLoader(DataLoader[Any]):
     def state_dict(self) -> dict[str, Any]:
         """Where the pass over an iterable data set is that has ``state_dict`` and
         ``load_state_dict`` itself, without workers. Empty for others: a place is enough."""
-        dataset: Any = self.dataset
-        if not self._num_read or self.num_workers or not hasattr(dataset, "load_state_dict"):
-            return {}
-        state = dataset.state_dict()
-        if repr(state) == self._first:  # read to its end with a last, short batch: it begins anew
-            return {}
-        return {"dataset": state, "batches": self._num_read}
+        return dict(self._place_of_stream)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The next ``iter`` goes on from there."""
@@ -252,24 +245,46 @@ class BaseDataLoader(DataLoader[Any]):
                 yield from map(self._fetching.__getitems__, batch_sampler)
 
     def _stream(self, epoch: int, state: dict[str, Any]) -> Iterator[Any]:
-        first = 0
-        if hasattr(self.dataset, "load_state_dict"):
-            self._first = repr(self.dataset.state_dict())  # type: ignore[attr-defined]
+        dataset: Any = self.dataset
         if state:
-            first = state["batches"]
-            self.dataset.load_state_dict(state["dataset"])  # type: ignore[attr-defined]
+            dataset.load_state_dict(state["dataset"])
+            self._place_of_stream = state | {"batches": 0, "is_over": False}
+            if state["is_over"]:
+                return
         # workers have generators of their own, seeded by the loader's
         start_from = contextlib.nullcontext if self.num_workers else seeded
         with self._loader(epoch) as loader:
             with start_from(mix_seed(self.seed, epoch)):
                 batches = iter(loader)
-            for number in itertools.count(first):
+
+            def read(number: int) -> Any:
                 with start_from(mix_seed(self.seed, epoch, number)):
-                    batch = next(batches, self)
-                self._num_read = 0 if batch is self else number + 1
-                if batch is self:
-                    return
-                yield batch
+                    return next(batches, self)
+
+            first = state.get("batches", 0)
+            if hasattr(dataset, "load_state_dict") and not self.num_workers:
+                yield from self._noting_places(dataset, read, first)
+            else:
+                yield from itertools.takewhile(lambda batch: batch is not self,
+                                               map(read, itertools.count(first)))
+
+    def _noting_places(self, dataset: Any, read: Callable[[int], Any],
+                       first: int) -> Iterator[Any]:
+        """Reads one batch ahead: only then it is known whether a pass is over, and what state it
+        leaves the data set in."""
+        batch = read(first)
+        for number in itertools.count(first + 1):
+            here = dataset.state_dict()
+            if batch is self:
+                return
+            following = read(number)
+            is_over = following is self
+            self._place_of_stream = {"dataset": dataset.state_dict() if is_over else here,
+                                     "batches": number, "is_over": is_over}
+            yield batch
+            if is_over:
+                self._place_of_stream |= {"batches": 0, "is_over": False}
+            batch = following
 
 
 def _init_worker(user_init: Callable[[int], None] | None, worker_id: int) -> None:

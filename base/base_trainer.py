@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from base.callback import Callback, CallbackList
-from base.checkpoint.resume import Resumed, best_model, settle_folder
+from base.checkpoint.resume import Resumed, best_model, kept_models, settle_folder
 from base.checkpoint.saver import Saver
 from base.checkpoint.state import Gradients, make_checkpoint, networks_in, parts_of
 from base.counters import Counters, reached
@@ -124,6 +124,7 @@ class BaseTrainer(Loops, ABC):
         self._step_watch = StepWatch(None)
         self._resumed: Resumed | None = None
         self._best_file: Path | None = None
+        self._kept_files: dict[str, Path] = {}
         if config.resume is not None:
             self._resume_checkpoint(config.resume)
 
@@ -165,26 +166,25 @@ class BaseTrainer(Loops, ABC):
             self.config.make_folder()
             self.callbacks.call("on_train_start", self)
             while True:
-                self._run_epoch(self.start_epoch)
+                self._finish_what_has_no_batch_left()
+                if not self.is_over:
+                    self._run_epoch(self.start_epoch)
                 if self.is_over or self.stop.is_asked:
                     break
 
     def _run_epoch(self, epoch: int) -> None:
         """One epoch or, with ``valid_steps``, the steps until a validation; and what follows it."""
         start, waited = time.monotonic(), self.train_data.seconds_waited
-        before = self.train_data.num_drawn, self.counters.step
         self.callbacks.call("on_epoch_start", self, epoch)
         log = {"epoch": epoch, **self._loop(epoch)}
         if not self._is_drawing:
             self._count_own_loop()
-        elif self.by_steps and self._is_valid_step() and before == (
-                self.train_data.num_drawn, self.counters.step):
-            self._save_checkpoint(self.counters.epoch)  # the data had ended with the validation
-            return
+        rates = learning_rates(self.optimizer)
         if self.by_steps:
             log["epoch"] = self.counters.epoch + bool(self.counters.batch)
+            rates = rates if self.counters.batch else self._rates
         log |= self.updates.take_skipped()
-        for name, lr in learning_rates(self.optimizer).items():
+        for name, lr in rates.items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
         log = {key: plain_number(value) for key, value in log.items()}
@@ -200,7 +200,7 @@ class BaseTrainer(Loops, ABC):
         is_unknown = self.mnt_metric is not None and not is_number(log.get(self.mnt_metric))
         ends = self.is_over or self.stop.is_asked or is_unknown or self.by_steps
         is_due = self.saver.is_due(epoch) or self._is_save_step()
-        if is_best or self.best_monitor.is_kept or ends or is_due:
+        if is_best or self.best_monitor.new or ends or is_due:
             self._save_checkpoint(None if self.counters.batch else self.counters.epoch,
                                   save_best=is_best)
         if is_unknown:
@@ -213,6 +213,17 @@ class BaseTrainer(Loops, ABC):
         if self._unfinished:  # the loop was left by break
             self._finish_batch()
         return log
+
+    def _finish_what_has_no_batch_left(self) -> None:
+        """Ends an epoch that has nothing left to train or to validate: its data ended with the last
+        validation, which could not be known then."""
+        if self.is_classic or not self.counters.batch or not self.train_metrics.is_empty:
+            return
+        if self.len_epoch is None and not self.train_data.has_more(self.data_loader):
+            self.train_data.end_pass()
+            self._finish_epoch()
+            if self.is_over or self.saver.is_due(self.counters.epoch):
+                self._save_checkpoint(self.counters.epoch)
 
     def _count_own_loop(self) -> None:
         """An epoch of a loop that draws from the loader itself: all that is known is how many steps
@@ -236,7 +247,7 @@ class BaseTrainer(Loops, ABC):
         be the best so far."""
         state, finite = self._state()
         self.saver.save_epoch(state, epoch, is_best=save_best, is_last=self.is_over, finite=finite,
-                              kept=self.best_monitor.kept)
+                              kept=self.best_monitor.kept, new=self.best_monitor.new)
         settle_folder(self, is_best=save_best)
 
     def _save_latest(self) -> None:
@@ -271,4 +282,5 @@ class BaseTrainer(Loops, ABC):
             tell_nothing_to_do(self)
             return False
         self._best_file = best_model(self, Path(resumed.source))
+        self._kept_files = kept_models(self, Path(resumed.source))
         return True

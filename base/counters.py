@@ -22,10 +22,12 @@ class Counters:
         step: optimizer steps of the whole run.
         passes: whole passes over the data; with ``len_epoch`` an epoch is not a pass.
         samples: samples of the current pass.
+        planned: optimizer steps that the run is to have, if that is known.
     """
 
     def __init__(self) -> None:
         self.epoch = self.batch = self.step = self.passes = self.samples = 0
+        self.planned: int | None = None
 
     def finish_batch(self, num_samples: int) -> None:
         self.batch += 1

@@ -25,7 +25,8 @@ def limited(config: Any, data_loader: Any, valid_data_loader: Any) -> tuple[Any,
     count = config.trainer.overfit_batches
     if count:
         batches = Copies(first_batches(data_loader, count))
-        return batches, batches
+        named = isinstance(valid_data_loader, dict)
+        return batches, dict.fromkeys(valid_data_loader, batches) if named else batches
     if config.is_debug:
         torch.autograd.set_detect_anomaly(True)
         return tuple(first_batches(loader, 2) for loader in (data_loader, valid_data_loader))
@@ -67,6 +68,7 @@ def describe(trainer: Any) -> None:
     trainer.data_loader = first_batches(trainer.data_loader, 1)
     trainer.valid_data_loader = first_batches(trainer.valid_data_loader, 1)
     trainer.len_epoch, trainer.by_steps = None, False
+    trainer.counters.batch = trainer.counters.samples = 0
     logger.info("batch: %s", shapes(trainer.data_loader[0] if trainer.data_loader else None))
     with without_trace(trainer):
         log = trainer._train_epoch(1)

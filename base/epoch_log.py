@@ -28,7 +28,9 @@ class StepLog(Callback):
             return
         if trainer.by_steps:
             period, step = trainer.settings.valid_steps, trainer.counters.step
-            self._bar.open(f"to step {step - step % period + period}", period, step % period)
+            first = step - step % period
+            last = min(first + period, trainer.settings.max_steps or first + period)
+            self._bar.open(f"to step {last}", last - first, step - first)
         else:
             self._bar.open(f"epoch {epoch}", self._total, trainer.counters.batch)
 

@@ -12,7 +12,7 @@ from base.counters import Counters, is_multiple, reached
 from base.data.train_batches import TrainBatches
 from base.ending import StopRun
 from base.evaluation import evaluating, named_loaders
-from base.optimizers import StepWatch, chosen
+from base.optimizers import StepWatch, chosen, learning_rates
 from base.schedulers import Schedulers
 from base.updates import Updates
 from logger.console import VALID
@@ -20,6 +20,7 @@ from utils.batches import num_samples, to_device
 from utils.config.settings import TrainerConfig
 from utils.devices.parallel import unwrap_model
 from utils.devices.precision import autocast, read_outside
+from utils.errors import RunError
 
 
 class Loops:
@@ -39,6 +40,7 @@ class Loops:
     _is_evaluating_again = False
     _loss: torch.Tensor | None = None  # of the last backward
     _batch: tuple[Any, int] = (None, 0)  # the last one, and its index
+    _rates: dict[str, float] = {}  # noqa: RUF012  the lr of the last finished epoch
     _unfinished = 0  # samples of a batch that is not counted yet
     _is_drawing = False  # whether the epoch's loop calls train_batches
     _is_cut_inside = False  # whether max_steps ended it before its data did
@@ -121,7 +123,8 @@ class Loops:
                     if self.len_epoch is None:
                         data.end_pass()
                     self._finish_epoch()
-                if has_stepped and self._is_cut():
+                is_over = is_last and self.by_steps and self.is_over
+                if is_over or (has_stepped and self._is_cut()):
                     self._is_cut_inside = not is_last
                     return
                 if self.by_steps or not is_last:  # else the epoch is finished first
@@ -226,5 +229,12 @@ class Loops:
             self._save_latest()
 
     def _finish_epoch(self) -> None:
+        self._rates = learning_rates(self.optimizer)  # with which it was trained
+        batches_per_step = self.batches_per_step * self.settings.accumulate
+        is_idle = self.counters.step == 0 and self._step_watch.is_idle and (
+            self.settings.precision != "fp16")  # which leaves out steps
+        if is_idle and self.train_data.num_drawn > batches_per_step:
+            raise RunError("an epoch is over, and no optimizer has made a step: _train_step has to "
+                           "call self.step()")
         self.counters.finish_epoch(self.start_epoch)
         self.schedulers.after_epoch()

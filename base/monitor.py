@@ -25,7 +25,7 @@ class Monitor:
         best: best value so far, an infinity before the first. best_epoch, best_step: when it came,
             0 before.
         epochs_without_improvement: since the best one; validations, if these come by steps.
-        is_kept: whether the last value is among those to be kept.
+        new: what the last value is called, if it is among those to be kept.
     """
 
     def __init__(self, setting: str = "off", *, patience: float = 0, min_delta: float = 0.0,
@@ -41,7 +41,7 @@ class Monitor:
         self.min_delta = min_delta
         self.keep = keep
         self.by_steps = by_steps
-        self.is_kept = False
+        self.new: str | None = None
         self.start_anew()
 
     def start_anew(self) -> None:
@@ -56,13 +56,17 @@ class Monitor:
         """What the best values are called that are to be kept: ``epoch7``, or ``step500``."""
         return [label for _, label in self._ranking]
 
+    def forget(self, label: str) -> None:
+        """Its file is gone: another may be kept instead."""
+        self._ranking = [entry for entry in self._ranking if entry[1] != label]
+
     @property
     def has_best(self) -> bool:
         return self.mode != "off" and math.isfinite(self.best)
 
     def update(self, log: dict[str, Any], step: int = 0) -> bool:
         """Takes an epoch's log; whether it is the best so far. NaN is never an improvement."""
-        self.is_kept = False
+        self.new = None
         if self.mode == "off" or self.metric is None or not is_number(log.get(self.metric)):
             return False
         value = float(log[self.metric])
@@ -75,7 +79,7 @@ class Monitor:
             ranking = [*self._ranking, (value, label)]  # of equal ones the earlier is the better
             self._ranking = sorted(ranking, key=lambda entry: entry[0] if (
                 self.mode == "min") else -entry[0])[:self.keep]
-            self.is_kept = label in self.kept
+            self.new = label if label in self.kept else None
         self.epochs_without_improvement = 0 if is_best else self.epochs_without_improvement + 1
         return is_best
 

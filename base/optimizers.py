@@ -212,6 +212,11 @@ class StepWatch:
         self._counts[name] += 1
 
     @property
+    def is_idle(self) -> bool:
+        """Whether there are optimizers of which none has made a step in this process."""
+        return bool(self._counts) and not any(self._counts.values())
+
+    @property
     def num_steps(self) -> int:
         """Steps of the run, of the optimizer that made most."""
         return self._first + max((count for name, count in self._counts.items()

@@ -7,6 +7,7 @@ import torch
 from torch.optim import lr_scheduler as torch_schedulers
 
 from base.counters import Counters
+from base.data.train_batches import num_batches
 from base.optimizers import each
 from utils.config.arguments import parameters_of
 from utils.config.misspellings import shown
@@ -151,8 +152,9 @@ def _build(config: Any, path: str, section: dict[str, Any], optimizer: Any,
         filled["total_steps"] = num_steps if is_by_step else config.trainer.epochs
         if filled["total_steps"] is None:
             raise ConfigError(f"{path}.args.total_steps: is missing; {section['type']} needs it, "
-                              "and the length of the run is not known: give it here, or "
-                              "trainer.max_steps or trainer.len_epoch")
+                              "and the length of the run is not known: give it here, or " + (
+                                  "trainer.max_steps or trainer.len_epoch" if is_by_step
+                                  else "trainer.epochs"))
 
     def make(optimizer: Any) -> Any:
         if "optimizer" in parameters:
@@ -182,23 +184,27 @@ def follows_run(config: Any, name: str) -> bool:
         section, parameters_of(resolve_name(section["type"], modules)))
 
 
-def planned_steps(settings: Any, num_batches: int | None, batches_per_step: int = 1, *,
+def planned_steps(settings: Any, loader: Any, batches_per_step: int = 1,
                   done: Counters | None = None) -> int | None:
     """Optimizer steps of the whole run; None if that is not known.
 
     Args:
         settings: of the trainer.
-        num_batches: of a pass over the data.
+        loader: of the training data.
         batches_per_step: of the trainer.
         done: what the run has behind it, perhaps with other settings.
     """
     done = done or Counters()
-    in_epoch = settings.len_epoch or num_batches
     planned = [settings.max_steps] if settings.max_steps else []
+    in_epoch = settings.len_epoch or num_batches(loader)
     if in_epoch and settings.epochs:
-        each = settings.accumulate * batches_per_step
-        steps = -(-in_epoch // settings.accumulate) // batches_per_step  # of an epoch
-        planned.append(done.step + steps * (settings.epochs - done.epoch) - done.batch // each)
+        left = in_epoch - done.batch
+        if settings.len_epoch is None and hasattr(loader, "num_batches"):
+            left = loader.num_batches(done.samples)
+        others = max(settings.epochs - done.epoch - 1, 0)
+        planned.append(done.step + sum(
+            -(-count // settings.accumulate) // batches_per_step * epochs
+            for count, epochs in ((left, settings.epochs > done.epoch), (in_epoch, others))))
     return min(planned, default=None)
 
 

@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from base.checkpoint.state import check_plain
 from base.closure import wants_closure
-from base.evaluation import first_batches
+from base.evaluation import first_batches, named_loaders
 from base.monitor import check_name, is_number
 from base.optimizers import each, learning_rates, warn_of_untrained
-from base.schedulers import planned_steps
+from base.schedulers import planned_steps, takes_value
 from logger.console import VALID, plain_number
 from utils.errors import ConfigError
 from utils.rng import preserved
@@ -42,7 +43,9 @@ def check_start(trainer: Any) -> None:
     values = _try_validation(trainer)
     valid_names = None if values is None else list(values)
     if trainer.mnt_metric is not None:
-        both = [name.removeprefix(VALID) for name in valid_names or ()]
+        sets = [f"{VALID}{prefix}" for prefix, _ in named_loaders(trainer.valid_data_loader)]
+        both = [name.removeprefix(prefix) for prefix in sets for name in valid_names or ()
+                if name.startswith(prefix)]
         train_names = dict.fromkeys([*trainer.train_metrics.keys, *both,
                                      *learning_rates(trainer.optimizer)])
         if not is_number((values or {}).get(trainer.mnt_metric, 0.0)):
@@ -50,10 +53,13 @@ def check_start(trainer: Any) -> None:
                               "not a number")
         check_name(trainer.mnt_metric, list(train_names), valid_names,
                    may_add=trainer.callbacks.may_add)
-    in_epoch = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
-    trainer.schedulers.check_end(planned_steps(
-        trainer.settings, in_epoch, trainer.batches_per_step, done=trainer.counters),
-        trainer.epochs)
+    num_steps = planned_steps(trainer.settings, trainer.data_loader, trainer.batches_per_step,
+                              trainer.counters)
+    trainer.schedulers.check_end(num_steps, None if trainer.settings.max_steps else trainer.epochs)
+    if trainer.mnt_metric is None and isinstance(trainer.valid_data_loader, dict) and any(
+            map(takes_value, trainer.schedulers.each_epoch.values())):
+        raise ConfigError("lr_scheduler: with several validation sets ReduceLROnPlateau needs to "
+                          "know which value it follows: set trainer.monitor")
 
 
 def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:
@@ -94,6 +100,9 @@ def _try_validation(trainer: Any) -> dict[str, Any] | None:
     try:
         with without_trace(trainer), preserved():
             trainer.valid_data_loader = first_batches(loaders, count)
-            return {name: plain_number(value) for name, value in trainer.validate().items()}
+            values = {name: plain_number(value) for name, value in trainer.validate().items()}
+        if hasattr(trainer.valid_metrics, "state_dict"):  # it is kept at a stop inside an epoch
+            check_plain(trainer.valid_metrics.state_dict(), "metrics")
+        return values
     finally:
         trainer.valid_data_loader = loaders

@@ -16,8 +16,8 @@ class WarmupCosine(LambdaLR):
     Args:
         optimizer: whose lr it sets, after each of its steps.
         warmup_steps: until the full lr is reached; a shorter run ends below it.
-        total_steps: at whose end the lr is ``min_factor`` of the full one, and stays there. If the
-            config does not say, those of the run.
+        total_steps: at whose end the lr is ``min_factor`` of the full one, and stays there; if that
+            is 0, the run must not be longer. If the config does not say, those of the run.
         min_factor: from 0 to 1.
     """
 
@@ -34,4 +34,6 @@ class WarmupCosine(LambdaLR):
             progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
             return min_factor + (1 - min_factor) * (1 + math.cos(math.pi * progress)) / 2
 
+        if min_factor == 0:  # a run that is longer would go on without learning
+            self.total_steps = total_steps
         super().__init__(optimizer, factor)

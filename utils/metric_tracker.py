@@ -51,6 +51,11 @@ class MetricTracker:
         if self._stream is not None:
             self._stream.restart()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added since the last reset."""
+        return not any(self._counts.values())
+
     def update(self, key: str, value: Any, n: float = 1) -> None:
         """Adds a mean over ``n`` samples: a number or a 0-d tensor, whose graph is not kept.
 
@@ -193,6 +198,9 @@ def _flat(name: str, value: Any, entry_names: list[str] | None = None) -> dict[s
                            f"{_described(value)}")
         return {name: float(value)}
     if value.ndim == 0:
+        if entry_names:
+            raise RunError(f"{name}: gives one value, but its classes are {len(entry_names)}: "
+                           f"{', '.join(entry_names)}; average: null gives one for each")
         return {name: float(value)}  # waits for the device
     if value.ndim == 1:
         entries = entry_names or list(map(str, range(len(value))))
@@ -213,20 +221,27 @@ def _own_copy(metric: Any, device: Any) -> Any:
 
 
 def _is_plain(metric: Any) -> bool:
-    """Whether a metric is an object of one's own, whose attributes are its state."""
+    """Whether a metric is an object of one's own, whose attributes are its state: what is no data,
+    functions say, is not looked at."""
     return not hasattr(metric, "state_dict")
 
 
 def _state_of(metric: Any) -> dict[str, Any]:
     """What a metric of the whole set has seen."""
     if _is_plain(metric):
-        return copy.deepcopy(vars(metric))
+        return {key: _state_of(value) if hasattr(value, "state_dict") else copy.deepcopy(value)
+                for key, value in vars(metric).items()
+                if hasattr(value, "state_dict") or not callable(value)}
     return keep_what_it_saw(metric).state_dict()
 
 
 def _load_state(metric: Any, state: dict[str, Any]) -> None:
     if _is_plain(metric):
-        vars(metric).update(copy.deepcopy(state))
+        for key, value in copy.deepcopy(state).items():
+            if hasattr(getattr(metric, key, None), "state_dict"):
+                _load_state(getattr(metric, key), value)
+            else:
+                setattr(metric, key, value)
         return
     keep_what_it_saw(metric).load_state_dict(state)
     for module in metric.modules() if hasattr(metric, "modules") else ():

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from base.schedulers import section_of
+from base.counters import Counters
+from base.schedulers import planned_steps, section_of
 
 SCHEDULED = ("lr", "momentum", "betas")  # what schedules change in an optimizer's groups
 
@@ -40,7 +41,7 @@ class Changes:
     @property
     def is_other_length(self) -> bool:
         """Whether the run has another length in steps."""
-        return self.is_set("epochs", "max_steps", "len_epoch") or (
+        return self.is_set("epochs", "max_steps", "len_epoch", "accumulate") or (
             _without_workers(self.before) != _without_workers(self.after))
 
     def args(self, section: str, name: str) -> set[str]:
@@ -75,3 +76,16 @@ def _without_workers(config: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the training data that may change its length."""
     args = section_of(config, "data_loader").get("args") or {}
     return {key: value for key, value in args.items() if key != "num_workers"}
+
+
+def steps_of_run(config: Any, loader: Any, batches_per_step: int = 1) -> int | None:
+    """Optimizer steps of the whole run, for schedules that are as long; None if not known. A run
+    that goes on has as many as it had, unless its length was changed: then as many as are left.
+    """
+    checkpoint, done = config.checkpoint or {}, Counters()
+    done.load_state_dict(checkpoint.get("parts", {}).get("counters", {}))
+    changes = Changes(checkpoint.get("config"), config.config, has_schedule=True,
+                      follows_run=lambda name: True)
+    if done.planned is not None and not changes.is_other_length:
+        return done.planned
+    return planned_steps(config.trainer, loader, batches_per_step, done)

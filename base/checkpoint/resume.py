@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from base.checkpoint.changes import SCHEDULED, Changes
+from base.checkpoint.saver import kept_name
 from base.checkpoint.state import RANDOM, GeneratorPart, Parts, check_names, give, restore
 from base.checkpoint.weights import load_weights
 from base.optimizers import each, learning_rates, missing_state
@@ -102,18 +103,25 @@ class Resumed:
             logger.warning("%s has no state of an optimizer: it starts anew", self.source)
             return
         optimizers = getattr(part, "parts", part)
-        if any(self.changes.is_other("optimizer", name) for name, _ in each(optimizers)):
-            logger.warning("the optimizer is another one than in the checkpoint, or trains other "
-                           "parameters: it starts anew")
+        anew = [name for name, _ in each(optimizers) if self.changes.is_other("optimizer", name)]
+        if anew:
+            label = f"optimizer {', '.join(anew)}".rstrip()
+            logger.warning("the %s is another one than in the checkpoint, or trains other "
+                           "parameters: it starts anew", label)
+        if anew and not isinstance(part, Parts):
             return
         built = {name: [dict(group) for group in getattr(one, "param_groups", [])]
                  for name, one in each(optimizers)}
         try:
-            give("optimizer", part, state)
+            if not anew:
+                give("optimizer", part, state)
+            for name, one in part.parts.items() if anew else ():
+                if name not in anew and name in state:
+                    give(f"optimizer {name}", one, state[name])
         except CheckpointError as error:
             raise CheckpointError(f"{error}; was the model or a freeze changed?") from error
         for name, one in each(optimizers):
-            if built[name]:
+            if built[name] and name not in anew:
                 self._change_groups(one, built[name], name)
 
     def _change_groups(self, optimizer: Any, built: list[dict[str, Any]], name: str) -> None:
@@ -202,6 +210,22 @@ def best_model(trainer: Any, source: Path) -> Path | None:
     return None
 
 
+def kept_models(trainer: Any, source: Path) -> dict[str, Path]:
+    """The files of the best models that a trainer, which was restored, is to keep; what has none
+    beside ``source`` is forgotten."""
+    found: dict[str, Path] = {}
+    for label in trainer.best_monitor.kept:
+        files = [source.with_name(kept_name(label))]
+        if label.startswith("epoch"):
+            files.append(source.with_name(trainer.saver.epoch_name(int(label[5:]))))
+        existing = [file for file in files if file.is_file()]
+        if existing:
+            found[label] = existing[0]
+        else:
+            trainer.best_monitor.forget(label)
+    return found
+
+
 def _is_of(content: dict[str, Any], monitor: Any) -> bool:
     """Whether a checkpoint was saved when the best value came; one of the classic template has no
     steps."""
@@ -216,12 +240,17 @@ def settle_folder(trainer: Any, *, is_best: bool) -> None:
     config and what it is made with now, its history, and the best model, unless that was just
     saved."""
     folder, best_file = trainer.config.folder, trainer._best_file
-    if folder.is_recorded and best_file is None:
+    kept, trainer._kept_files = trainer._kept_files, {}
+    if folder.is_recorded and best_file is None and not kept:
         return
     trainer.saver.wait()
     if not folder.is_recorded:
         folder.record(trainer.config.config)
         trainer.history.write()
+    for label, file in kept.items():
+        own = trainer.checkpoint_dir / kept_name(label)
+        if label in trainer.best_monitor.kept and not own.exists():
+            link_checkpoint(file, own)
     best = trainer.checkpoint_dir / BEST
     if best_file is not None and best_file != best and not is_best:
         link_checkpoint(best_file, best)

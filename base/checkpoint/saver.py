@@ -52,15 +52,16 @@ class Saver:
         return epoch % self.save_freq == 0
 
     def save_epoch(self, state: dict[str, Any], epoch: int | None, *, is_best: bool, is_last: bool,
-                   finite: Sequence[KeyPath] = (), kept: Sequence[str] = ()) -> None:
+                   finite: Sequence[KeyPath] = (), kept: Sequence[str] = (),
+                   new: str | None = None) -> None:
         """Saves a finished epoch: ``latest``, the best model, and an epoch file when one is due.
 
         Args:
             epoch: None inside an epoch.
             is_last: of the run; has a file whatever ``save_freq`` is.
             finite: what in ``state`` must be finite to be saved.
-            kept: what the best models so far are called that have files of their own; this one may
-                be among them, ``epoch7`` or ``step500``.
+            kept: what the best models so far are called that have files of their own, ``epoch7`` or
+                ``step500``; ``new``: that of this one, if it is among them.
 
         Raises:
             CheckpointError: this write failed or, with ``async_save``, the one before.
@@ -70,10 +71,8 @@ class Saver:
             epoch = None
         names = [] if epoch is None else [self.epoch_name(epoch)]
         names += [BEST] if is_best else []
-        counters = state.get("parts", {}).get("counters", {})
-        new = {f"epoch{state.get('epoch')}", f"step{counters.get('step')}"}
-        names += [_kept_name(label) for label in kept if label in new]
-        self._save(state, [*names, LATEST], epoch, finite, [_kept_name(label) for label in kept])
+        names += [] if new is None else [kept_name(new)]
+        self._save(state, [*names, LATEST], epoch, finite, [kept_name(label) for label in kept])
 
     def save_latest(self, state: dict[str, Any], finite: Sequence[KeyPath] = ()) -> None:
         """Saves between two steps of an epoch; raises as ``save_epoch`` does."""
@@ -124,7 +123,7 @@ class Saver:
             for old in self._epoch_files(epoch)[:-self.keep_last]:
                 _prune(old)
         if kept:
-            for old in first.parent.glob(_kept_name("*")):
+            for old in first.parent.glob(kept_name("*")):
                 if old.name not in kept:
                     _prune(old)
 
@@ -146,7 +145,8 @@ class Saver:
         return sorted(numbers, key=numbers.__getitem__)
 
 
-def _kept_name(label: str) -> str:
+def kept_name(label: str) -> str:
+    """The file of one of the best models."""
     return f"{Path(BEST).stem}-{label}.pth"
 
 

@@ -37,6 +37,7 @@ class TrainBatches:
         self.seconds_waited = 0.0
         self.num_drawn = self.num_samples = 0
         self._iterator: Iterator[Any] | None = None
+        self._peeked: Any = None  # a batch that was read already, or self for none
         self._num_left: int | None = None  # batches of the pass, where that is known
         self._setup: dict[str, int] = {}  # on which the order of an iterable data set depends
         # random generators at the start of a pass, for a loader that cannot jump; between two
@@ -56,7 +57,9 @@ class TrainBatches:
             if self._iterator is None:
                 self._iterator = self._begin(loader)
             start = time.perf_counter()
-            batch = next(self._iterator, self)
+            batch, self._peeked = self._peeked, None
+            if batch is None:
+                batch = next(self._iterator, self)
             self.seconds_waited += time.perf_counter() - start
             if batch is not self:
                 self.num_drawn += 1
@@ -70,9 +73,19 @@ class TrainBatches:
             if len_epoch is None and self.counters.batch:
                 return
 
+    def has_more(self, loader: Any) -> bool:
+        """Whether the pass has another batch; where nobody knows, it is read."""
+        if self._iterator is None:
+            self._iterator = self._begin(loader)
+        if self._num_left is not None:
+            return self._num_left > 0
+        if self._peeked is None:
+            self._peeked = next(self._iterator, self)
+        return self._peeked is not self
+
     def end_pass(self) -> None:
         """The next batch is the first of a new pass over the data."""
-        self._iterator = self._start_of_pass = None
+        self._iterator = self._start_of_pass = self._peeked = None
         self.counters.finish_pass()
 
     def is_last(self, len_epoch: int | None) -> bool:
@@ -99,12 +112,14 @@ class TrainBatches:
         return size
 
     def state_dict(self) -> dict[str, Any]:
-        start = self._start_of_pass
-        if start is None and self._loader is not None:
-            start = {"generators": states_of(self._loader)}
-        is_inside = self._iterator is not None and hasattr(self._loader, "load_state_dict")
+        start, loader = self._start_of_pass, self._loader
+        if start is None and loader is not None and not hasattr(loader, "place"):
+            start = {"states": states_of(loader)}
+        # the state of another's loader at the end of a pass would be an end to stay
+        has_state = hasattr(loader, "load_state_dict") and (
+            hasattr(loader, "place") or self._iterator is not None)
         return {"setup": self._setup, "start_of_pass": start,
-                "loader": self._loader.state_dict() if is_inside else {}}
+                "loader": loader.state_dict() if has_state else {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._setup, self._start_of_pass = state["setup"], state["start_of_pass"]
@@ -124,12 +139,12 @@ class TrainBatches:
             return iter(loader)
         start, self._start_of_pass = self._start_of_pass, None
         if start is not None:
-            set_states(loader, start["generators"])
+            set_states(loader, start["states"])
         if loader_state:
             return iter(loader)
         if self.counters.samples == 0 or start is None or "random" not in start:
             self._start_of_pass = {"random": RandomState().state_dict(),
-                                   "generators": states_of(loader)}
+                                   "states": states_of(loader)}
             return after_samples(iter(loader), self.counters.samples)
         self._start_of_pass = start
         logger.warning("reading %d samples again to get to where the run was stopped: their order "
@@ -176,15 +191,19 @@ def _generators(loader: Any) -> list[torch.Generator]:
     return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
 
 
-def states_of(loader: Any) -> list[torch.Tensor]:
-    """The states of a loader's own random generators."""
-    return [generator.get_state() for generator in _generators(loader)]
+def states_of(loader: Any) -> dict[str, Any]:
+    """The states of a loader's own random generators, and of its data set, if it has one."""
+    dataset: Any = getattr(loader, "dataset", None)
+    return {"generators": [generator.get_state() for generator in _generators(loader)],
+            "dataset": dataset.state_dict() if hasattr(dataset, "load_state_dict") else None}
 
 
-def set_states(loader: Any, states: list[torch.Tensor]) -> None:
-    """Sets the loader's own random generators back to where they were."""
-    for generator, state in zip(_generators(loader), states, strict=False):
+def set_states(loader: Any, states: dict[str, Any]) -> None:
+    """Sets them back to where they were."""
+    for generator, state in zip(_generators(loader), states["generators"], strict=False):
         generator.set_state(state)
+    if states["dataset"] is not None:
+        loader.dataset.load_state_dict(states["dataset"])
 
 
 def num_batches(loader: Any) -> int | None:

@@ -35,8 +35,8 @@ def test_copies_only_what_belongs_to_a_project(project: Path) -> None:
     names = {path.name for path in project.iterdir()}
     assert names == {
         "train.py", "test.py", "parse_config.py", "config.json", "config.schema.json", "base",
-        "data_loader", "model", "trainer", "logger", "utils", "tools", "tests", "data", "Makefile",
-        "requirements.txt", "requirements-dev.txt", "pyproject.toml", ".flake8", ".gitignore",
+        "data_loader", "model", "trainer", "logger", "utils", "tools", "tests", "data", "docs",
+        "Makefile", "requirements.txt", "requirements-dev.txt", "pyproject.toml", ".flake8", ".gitignore",
         ".pre-commit-config.yaml", "README.md"}
     assert [path.name for path in (project / "tests").iterdir() if path.is_dir()] == ["project"]
     assert not list(project.rglob("__pycache__"))

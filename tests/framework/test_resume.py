@@ -144,15 +144,33 @@ class Remembers(IterableDataset[Any]):
     def __iter__(self) -> Any:
         data, target = plain_data().tensors
         for place in range(self.place, 36):
-            self.place, self.num_read = place, self.num_read + 1
+            self.place, self.num_read = place + 1, self.num_read + 1
             yield noisy(data[place]), target[place]
         self.place = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"place": self.place + 1}
+        return {"place": self.place}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.place = state["place"]
+        vars(self).update(state)
+
+
+class CountsPasses(Remembers):
+    """One whose state does not return to its beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def __iter__(self) -> Any:
+        data, target = plain_data().tensors
+        for place in range(self.place, 36):
+            self.place = place + 1
+            yield noisy(data[place]) + self.passes, target[place]
+        self.place, self.passes = 0, self.passes + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place, "passes": self.passes}
 
 
 class SparseBuffer(ClippingTrainer):
@@ -197,6 +215,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "torch's sampler": {"make_loader": lambda: torchs_loader(
         sampler=RandomSampler(plain_data(), generator=own_generator()))},
     "stream with a state": {"make_loader": lambda: BaseDataLoader(Remembers(), 8)},
+    "stream with a state of all passes": {"make_loader": lambda: BaseDataLoader(CountsPasses(), 8)},
+    "the same, len_epoch": {"make_loader": lambda: BaseDataLoader(CountsPasses(), 8),
+                            "len_epoch": 3, "epochs": 4},
+    "the same, valid_steps": {"make_loader": lambda: BaseDataLoader(CountsPasses(), 8),
+                              "valid_steps": 5, "monitor": "min loss"},
     "sparse buffer": {"kind": SparseBuffer},
     "accumulate": {"kind": Trainer, "accumulate": 3, "schedule": "OneCycleLR"},
     "accumulate, len_epoch": {"kind": Trainer, "accumulate": 2, "len_epoch": 3, "epochs": 4},
@@ -282,13 +305,15 @@ def test_three_interruptions_in_a_row_change_nothing(tmp_path: Path, whole: Any)
 def test_stop_on_the_last_batch_finishes_the_epoch(tmp_path: Path) -> None:
     folder = train(tmp_path, stop_batch=STEPS_PER_EPOCH)
     assert read_checkpoint(folder / "latest.pth")["parts"]["counters"] == {
-        "epoch": 1, "batch": 0, "step": STEPS_PER_EPOCH, "passes": 1, "samples": 0}
+        "epoch": 1, "batch": 0, "step": STEPS_PER_EPOCH, "passes": 1, "samples": 0,
+        "planned": None}
 
 
 def test_stop_inside_an_epoch_keeps_its_place(tmp_path: Path) -> None:
     folder = train(tmp_path, stop_batch=STEPS_PER_EPOCH + 2)
     assert read_checkpoint(folder / "latest.pth")["parts"]["counters"] == {
-        "epoch": 1, "batch": 2, "step": STEPS_PER_EPOCH + 2, "passes": 1, "samples": 16}
+        "epoch": 1, "batch": 2, "step": STEPS_PER_EPOCH + 2, "passes": 1, "samples": 16,
+        "planned": None}
 
 
 def test_gradients_that_wait_for_their_step_are_saved_and_no_others(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from base import Callback
 from tests.framework.tiny_run import (
     STEPS_PER_EPOCH,
     ClippingTrainer,
+    StopAt,
     final_state,
     history,
     make_trainer,
     same,
     train,
 )
-from utils.errors import ConfigError
+from tests.framework.toy.trainer import Trainer
+from utils.errors import ConfigError, RunError
 from utils.runs.checkpoint_file import read_checkpoint
 
 
@@ -192,3 +194,68 @@ def test_loop_over_the_loader_itself_is_warned_of_counted_and_exact_at_epochs(
     parts = train(tmp_path / "parts", kind=OwnLoop, epochs=1)
     train(tmp_path / "parts", kind=OwnLoop, epochs=3, resume=parts / "latest.pth")
     assert history(parts) == history(whole)
+
+
+def test_accumulating_trainer_ends_with_its_epochs_under_valid_steps(tmp_path: Path) -> None:
+    folder = train(tmp_path, kind=EveryFourth, valid_steps=1, epochs=2)
+    assert [(row["epoch"], row["step"]) for row in history(folder)] == [(1, 1), (2, 2), (2, 2)]
+    assert final_state(folder)["epoch"] == 2
+
+
+def test_best_models_are_those_that_their_names_say(tmp_path: Path) -> None:
+    folder = train(tmp_path, max_steps=7, epochs=None, keep_best=2)
+    steps = {epoch: read_checkpoint(folder / f"model_best-epoch{epoch}.pth")["parts"]["counters"][
+        "step"] for epoch in (1, 2)}
+    assert steps == {1: 5, 2: 7}
+
+
+@pytest.mark.parametrize("new_run", [False, True])
+def test_best_models_are_there_after_going_back_to_an_older_epoch(tmp_path: Path,
+                                                                  new_run: bool) -> None:
+    options: dict[str, Any] = {"monitor": "min own", "keep_best": 2}
+    folder = train(tmp_path, callbacks=(Worse([3.0, 2.0, 1.0, 0.5]),), epochs=4, **options)
+    trainer = make_trainer(tmp_path, callbacks=(StopAt(None), Worse([9.0, 9.0])), epochs=4,
+                           resume=folder / "checkpoint-epoch2.pth", new_run=new_run, **options)
+    trainer.train()
+    assert {name for name in names(trainer.checkpoint_dir) if "best-" in name} == {
+        "model_best-epoch1.pth", "model_best-epoch2.pth"}
+
+
+class GapInTheLog(ClippingTrainer):
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        log = super()._train_epoch(epoch)
+        return {**log, "gap": log["val_loss"] - log["loss"]}
+
+
+@pytest.mark.parametrize("settings", [
+    {"valid_steps": 5, "is_stream": True}, {"valid_steps": 5}, {"max_steps": 10}], ids=str)
+def test_no_validation_comes_without_training(tmp_path: Path, settings: Any) -> None:
+    folder = train(tmp_path, kind=GapInTheLog, monitor="min gap", **settings)
+    assert [row["step"] for row in history(folder)] == [5, 10]
+
+
+def test_run_that_max_steps_ended_with_a_stream_goes_on(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"kind": GapInTheLog, "is_stream": True, "monitor": "min loss",
+                               "epochs": None}
+    folder = train(tmp_path, max_steps=10, **options)
+    train(tmp_path, resume=folder / "latest.pth", max_steps=12, **options)
+    assert [(row["epoch"], row["step"]) for row in history(folder)] == [(1, 5), (2, 10), (3, 12)]
+
+
+def test_lr_of_a_row_is_that_of_its_epoch(tmp_path: Path) -> None:
+    rows = [[row["lr"] for row in history(train(tmp_path / str(steps), valid_steps=steps))]
+            for steps in (None, 5)]
+    assert rows[0] == rows[1]
+
+
+class Forgets(Trainer):
+    def step(self, optimizer: str | None = None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"max_steps": 5, "epochs": None}, {"max_steps": 5, "epochs": None, "valid_steps": 2}],
+    ids=str)
+def test_epoch_without_any_step_is_an_error(tmp_path: Path, settings: Any) -> None:
+    with pytest.raises(RunError, match=r"no optimizer has made a step.*self\.step\(\)"):
+        train(tmp_path, kind=Forgets, **settings)

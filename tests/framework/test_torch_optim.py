@@ -12,17 +12,20 @@ from torch.optim import lr_scheduler
 from torch.utils.data import TensorDataset
 
 from base import BaseDataLoader
+from base.checkpoint.changes import steps_of_run
 from base.optimizers import build_optimizers
-from base.schedulers import build_scheduler, planned_steps
+from base.schedulers import build_scheduler
 from parse_config import ConfigParser
 from tests.framework.tiny_run import StopAt, final_state, history, same
 from tests.framework.toy.trainer import Trainer
 from train import MODULES
 from utils.errors import CheckpointError, ConfigError
 from utils.rng import set_seed
+from utils.runs.checkpoint_file import read_checkpoint
 
 HERE = "tests.framework.test_torch_optim"
-OPTIM = {"optimizer": MODULES["optimizer"], "lr_scheduler": (HERE, "torch.optim.lr_scheduler"),
+OPTIM = {"optimizer": MODULES["optimizer"],
+         "lr_scheduler": (HERE, "model.optim", "torch.optim.lr_scheduler"),
          "arch": HERE}
 BATCHES, EPOCHS = 3, 2
 OPTIMIZERS = [name for name, kind in vars(torch.optim).items()
@@ -80,19 +83,28 @@ def config_of(folder: Path, optimizer: Any, schedule: Any = None, resume: Path |
         resume, run_id=None if resume else "run", modules=OPTIM)
 
 
-def train(folder: Path, *args: Any, stop: int | None = None, **options: Any) -> Path:
+def with_content(config: ConfigParser) -> ConfigParser:
+    """The config with its checkpoint read, as the command line reads it."""
+    config._checkpoint = None if config.resume is None else read_checkpoint(config.resume)
+    return config
+
+
+def train(folder: Path, *args: Any, stop: int | None = None, batch_size: int = 10,
+          **options: Any) -> Path:
     """Trains or goes on; the folder of the checkpoints."""
     config = config_of(folder, *args, **options)
+    config["data_loader"] = {"args": {"batch_size": batch_size}}
     set_seed(3)
     words = torch.randint(0, 7, (36, 5), generator=torch.Generator().manual_seed(1))
-    loader = BaseDataLoader(TensorDataset(words, words[:, 0] % 3), 10, True, 0.2)
+    loader = BaseDataLoader(TensorDataset(words, words[:, 0] % 3), batch_size, True, 0.2)
     model = config.init_obj("arch")
     optimizer = build_optimizers(config, model)
-    scheduler = build_scheduler(config, optimizer, planned_steps(
-        config.trainer, loader.num_batches()))
+    num_steps = steps_of_run(with_content(config), loader)
+    scheduler = build_scheduler(config, optimizer, num_steps)
     trainer = Trainer(model, nn.functional.cross_entropy, [], optimizer, config,
                       torch.device("cpu"), loader, loader.split_validation(), scheduler,
                       callbacks=(StopAt(stop),))
+    trainer.counters.planned = num_steps
     try:
         trainer.train()
     except SystemExit as ended:
@@ -212,6 +224,16 @@ def test_schedule_that_follows_the_run_is_stretched_with_it(tmp_path: Path) -> N
     train(tmp_path / "parts", *args, resume=parts / "latest.pth", epochs=4)
     groups = [final_state(folder)["optimizer"]["param_groups"][0] for folder in (longer, parts)]
     assert groups[0]["lr"] == groups[1]["lr"]
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 5}, {"len_epoch": 2}], ids=str)
+def test_schedule_ends_with_the_run_when_its_epochs_get_another_length(tmp_path: Path,
+                                                                       change: Any) -> None:
+    args = (optimizer_of("SGD"), {"type": "WarmupCosine", "args": {"warmup_steps": 1}})
+    parts = train(tmp_path, *args, epochs=4, stop=5)
+    train(tmp_path, *args, resume=parts / "latest.pth", epochs=4, **change)
+    rates = [row["lr"] for row in history(parts)]
+    assert rates[-1] == 0 and all(rates[:-1])
 
 
 def test_changed_setting_of_a_group_takes_effect_on_a_resume(tmp_path: Path) -> None:

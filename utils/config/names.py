@@ -64,8 +64,8 @@ def resolve_name(name: Any, modules: Modules, section: str = "") -> Callable[...
         raise ConfigError(f"expected a class or function, but {name!r} in {first.__name__} is a "
                           f"{type(getattr(first, name)).__name__}")
     own = _names(first, section)  # what the user has defined is meant rather than a library's
-    hint = suggestion(name, own) or suggestion(name, [
-        key for module in others for key in _names(module, section)]) or (
+    hint = suggestion(name, own) or suggestion(name, dict.fromkeys(
+        key for module in others for key in _names(module, section))) or (
         f". It has: {', '.join(sorted(own))}" if 0 < len(own) < 15 else "")
     raise ConfigError(f"{first.__name__} has no {name!r}{hint}")
 

@@ -117,7 +117,7 @@ def check_part(path: str, section: Any, module: Modules, name: str, *,
         return problems
     problems |= check_arguments(
         target, args, f"{path}.args", left_to_code(target, name, passed_in(module), nested=nested),
-        may_lack=FILLED_IN.get(name, ()))
+        may_lack=() if nested else FILLED_IN.get(name, ()))
     problems |= check_groups(f"{path}.groups", section.get("groups"), target)
     for key, value in args.items():
         inner = {f"{path}.args.{key}.{index}": item for index, item in enumerate(value)} if (
@@ -225,4 +225,5 @@ def _is_from_a_library(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return module.startswith(("base.", "torch.optim.", "torch.utils.data.", "torchmetrics."))
+    return module.startswith(("base.", "torch.optim.", "torch.utils.data.", "torch.nn.",
+                              "torchmetrics."))

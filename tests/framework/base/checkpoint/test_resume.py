@@ -303,12 +303,15 @@ def test_changed_section_of_both_optimizers_takes_effect_on_both() -> None:
                                    "g", "d")
 
 
-def test_type_of_one_of_two_optimizers_changed_starts_both_anew(
+def test_type_of_one_of_two_optimizers_changed_starts_that_one_anew(
         caplog: pytest.LogCaptureFixture) -> None:
-    before, after = ({"optimizer": {"g": of()["optimizer"], "d": of(kind=kind)["optimizer"]}}
-                     for kind in ("SGD", "Adam"))
+    schedule = {"d": section("StepLR", step_size=1)}
+    before, after = ({"optimizer": {"g": of(kind=kind)["optimizer"], "d": of()["optimizer"]},
+                      "lr_scheduler": schedule} for kind in ("SGD", "Adam"))
     resumed = Run(after, "g", "d").resume(Run(before, "g", "d").run(2).checkpoint())
-    assert len(caplog.messages) == 1 and not resumed.optimizer["g"].state
+    assert "the optimizer g is another one" in caplog.text
+    assert not resumed.optimizer["g"].state and resumed.optimizer["d"].state
+    assert resumed.optimizer["d"].param_groups[0]["lr"] == 0.1 * 0.5 ** 2
 
 
 def test_state_of_other_parameters_is_refused() -> None:
