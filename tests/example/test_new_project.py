@@ -36,8 +36,8 @@ def test_copies_only_what_belongs_to_a_project(project: Path) -> None:
     assert names == {
         "train.py", "test.py", "parse_config.py", "config.json", "config.schema.json", "base",
         "data_loader", "model", "trainer", "logger", "utils", "tools", "tests", "data", "docs",
-        "Makefile", "requirements.txt", "requirements-dev.txt", "pyproject.toml", ".flake8", ".gitignore",
-        ".pre-commit-config.yaml", "README.md"}
+        "Makefile", "requirements.txt", "requirements-dev.txt", "pyproject.toml", ".flake8",
+        ".gitignore", ".pre-commit-config.yaml", "README.md"}
     assert [path.name for path in (project / "tests").iterdir() if path.is_dir()] == ["project"]
     assert not list(project.rglob("__pycache__"))
     assert "MNIST" not in (project / ".gitignore").read_text()
