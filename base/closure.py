@@ -1,25 +1,11 @@
 """For optimizers that evaluate the loss several times in one step, as LBFGS does."""
 
-import functools
-import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from utils.metric_tracker import MetricTracker
-
-
-def wants_closure(optimizer: Any) -> bool:
-    """Whether its ``step`` cannot do without a function that evaluates the loss again."""
-    return _wants_closure(type(optimizer))  # type: ignore[arg-type]
-
-
-@functools.cache
-def _wants_closure(kind: Hashable) -> bool:
-    parameters = inspect.signature(kind.step).parameters  # type: ignore[attr-defined]
-    return "closure" in parameters and (
-        parameters["closure"].default is inspect.Parameter.empty)
 
 
 def loss_again(trainer: Any) -> Callable[[], torch.Tensor]:

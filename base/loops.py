@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from base.checkpoint.state import networks_in
-from base.closure import loss_again, wants_closure
+from base.closure import loss_again
 from base.counters import Counters, is_multiple, reached
 from base.data.train_batches import TrainBatches
 from base.ending import StopRun
 from base.evaluation import evaluating, named_loaders
-from base.optimizers import StepWatch, chosen, learning_rates
+from base.optimizers import StepWatch, chosen, learning_rates, wants_closure
 from base.schedulers import Schedulers
 from base.updates import Updates
 from logger.console import VALID
@@ -82,7 +82,8 @@ class Loops:
     def backward(self, loss: torch.Tensor) -> None:
         """Computes the gradients of a mean over the batch, added to those that are there."""
         self.updates.backward(loss)
-        self._loss = loss.detach()
+        if self._step_watch.has_closure:
+            self._loss = loss.detach()
 
     def step(self, optimizer: str | None = None) -> None:
         """The step of an optimizer, by its name, if one is due; default of all, in their order. One

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -155,6 +155,18 @@ def warn_of_untrained(module: Any, label: str, optimizers: Any) -> None:
                        ", ".join(left[:5]), f" and {len(left) - 5} more" if len(left) > 5 else "")
 
 
+def wants_closure(optimizer: Any) -> bool:
+    """Whether its ``step`` cannot do without a function that evaluates the loss again."""
+    return _wants_closure(type(optimizer))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _wants_closure(kind: Hashable) -> bool:
+    parameters = inspect.signature(kind.step).parameters  # type: ignore[attr-defined]
+    return "closure" in parameters and (
+        parameters["closure"].default is inspect.Parameter.empty)
+
+
 def missing_state(optimizer: Any) -> set[str]:
     """What an optimizer keeps of a parameter with its settings, but does not have of one that it
     has been trained: tried by a step on a parameter of zeros."""
@@ -183,6 +195,7 @@ class StepWatch:
         num_steps: that were made before.
 
     Attributes:
+        has_closure: whether one evaluates the loss several times in a step.
         is_waiting: whether one made no step at the last batch, so that its gradients wait for it.
             (One that steps is taken to be given new gradients after it.)
     """
@@ -193,6 +206,7 @@ class StepWatch:
         self._silent = {name for name, one in each(optimizers)
                         if not hasattr(one, "register_step_post_hook")}
         self._names = {name for name, _ in each(optimizers)}
+        self.has_closure = any(wants_closure(one) for _, one in each(optimizers))
         watched = {name: one for name, one in each(optimizers) if name not in self._silent}
         watched |= {f"other {index}": one for index, one in enumerate(others)}
         self._counts = dict.fromkeys(watched, 0)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from base.checkpoint.state import check_plain
-from base.closure import wants_closure
 from base.evaluation import first_batches, named_loaders
 from base.monitor import check_name, is_number
-from base.optimizers import each, learning_rates, warn_of_untrained
+from base.optimizers import each, learning_rates, wants_closure, warn_of_untrained
 from base.schedulers import planned_steps, takes_value
 from logger.console import VALID, plain_number
 from utils.errors import ConfigError

@@ -48,6 +48,9 @@ class Updates:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Adds the gradients of a batch's mean loss, with the weight of its samples."""
+        if self.is_plain and self.precision == "fp32":
+            loss.backward()
+            return
         if self.accumulate > 1:
             loss = loss * self._size
         with outside_autocast(self.precision, self.device):

@@ -48,10 +48,10 @@ def data_and_target(batch: Any) -> tuple[Any, Any]:
     Raises:
         RunError: the batch is none of these.
     """
-    if isinstance(batch, Mapping) and {"data", "target"} <= batch.keys():
-        return batch["data"], batch["target"]
     if isinstance(batch, (list, tuple)) and len(batch) == 2:
         return batch[0], batch[1]
+    if isinstance(batch, Mapping) and {"data", "target"} <= batch.keys():
+        return batch["data"], batch["target"]
     if not isinstance(batch, (list, tuple, Mapping)) and (
             hasattr(batch, "data") and hasattr(batch, "target")):
         return batch.data, batch.target

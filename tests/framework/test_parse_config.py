@@ -205,3 +205,11 @@ def test_keys_of_ones_own_pass_and_are_mentioned_once(config_dict: Config,
     assert config["my_section"] == {"any": [None]}
     assert caplog.messages == [
         "keys of your own, passed through: my_section, trainer.warmup_length"]
+
+
+def test_key_of_ones_own_that_begins_like_a_known_one_is_warned_of(
+        config_dict: Config, caplog: pytest.LogCaptureFixture) -> None:
+    config_dict["trainer"] |= {"early_stopping": 5, "warmup_length": 5}
+    ConfigParser(config_dict, modules=MODULES)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == ["trainer.early_stopping is a key of your own; did you mean 'early_stop'?"]

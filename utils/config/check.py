@@ -55,6 +55,11 @@ def check_config(config: Any, modules: dict[str, Modules], *, problems: Problems
                        shown(DEFAULTS[path]))
     for path, text in misspelt.items():
         logger.warning("%s: %s", path, text)
+    for key in config["trainer"] if modules else ():
+        like = next((known for known in IN_TRAINER if len(known) > 5 and key != known
+                     and key.startswith(known) and key not in IN_TRAINER), None)
+        if like is not None:
+            logger.warning("trainer.%s is a key of your own; did you mean %r?", key, like)
     if modules and (own := own_keys(config)):
         logger.info("keys of your own, passed through: %s", ", ".join(own))
     for values, kind, prefix in ((config["trainer"], TrainerConfig, "trainer."),
