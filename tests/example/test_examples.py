@@ -64,7 +64,6 @@ def test_example_trains_is_tested_and_passes_the_projects_tests(tmp_path: Path, 
     if name in PREPARE:
         run(project, *PREPARE[name])
     short = SHORT.get(name, ["trainer.epochs=1", "trainer.len_epoch=3"])
-    run(project, "train.py", "-c", "config.json", "--dry-run")
     run(project, "train.py", "-c", "config.json", *short)
     run(project, "test.py", "--resume", "latest")
     assert " passed" in run(project, "-m", "pytest", "-q")

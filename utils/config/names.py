@@ -21,6 +21,7 @@ KINDS = {
     "optimizer": ("torch.optim", "Optimizer"),
     "lr_scheduler": ("torch.optim.lr_scheduler", "LRScheduler"),
 }
+MAY_BE_ABSENT = "model.optim"  # a project need not have optimizers and schedules of its own
 LISTS = ("loss", "metrics")  # sections of functions, or of objects that can be called
 
 # of a section: the module, or several to be searched in turn, and then a list of the arguments
@@ -53,7 +54,7 @@ def resolve_name(name: Any, modules: Modules, section: str = "") -> Callable[...
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         raise ConfigError(f"expected the plain name of a class or function, got {shown(name)}")
     searched = searched_in(modules)
-    if _load(searched[0]) is None:
+    if _load(searched[0]) is None and searched[0] != MAY_BE_ABSENT:
         raise ConfigError(f"there is no module {searched[0]!r}, which MODULES of train.py names")
     for entry in searched:  # one that is not needed is not imported: that may take seconds
         found = getattr(_load(entry), name, None)
