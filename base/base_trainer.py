@@ -99,8 +99,8 @@ class BaseTrainer(Loops, ABC):
         self.is_classic = data_loader is None
         self.len_epoch = len_epoch or settings.len_epoch
         self.log_step = settings.log_steps
-        self.train_metrics = None if self.is_classic else make_tracker(metric_ftns, device)
-        self.valid_metrics = None if self.is_classic else make_tracker(metric_ftns, device)
+        self.train_metrics: Any = None
+        self.valid_metrics: Any = None
 
         self.epochs = settings.epochs
         self.monitor = settings.monitor
@@ -122,11 +122,15 @@ class BaseTrainer(Loops, ABC):
         self.average = None if settings.ema_decay is None else AveragedModel(
             unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
         self._step_watch = StepWatch(None)
+        self._rates: dict[str, float] = {}
         self._resumed: Resumed | None = None
         self._best_file: Path | None = None
         self._kept_files: dict[str, Path] = {}
         if config.resume is not None:
             self._resume_checkpoint(config.resume)
+        if not self.is_classic:  # after it: a subclass may put others in their place
+            self.train_metrics = make_tracker(metric_ftns, device)
+            self.valid_metrics = make_tracker(metric_ftns, device)
 
     @property
     def start_epoch(self) -> int:
@@ -217,7 +221,8 @@ class BaseTrainer(Loops, ABC):
     def _finish_what_has_no_batch_left(self) -> None:
         """Ends an epoch that has nothing left to train or to validate: its data ended with the last
         validation, which could not be known then."""
-        if self.is_classic or not self.counters.batch or not self.train_metrics.is_empty:
+        is_validated = getattr(self.train_metrics, "is_empty", False)  # one of another kind: no
+        if self.is_classic or not self.counters.batch or not is_validated:
             return
         if self.len_epoch is None and not self.train_data.has_more(self.data_loader):
             self.train_data.end_pass()

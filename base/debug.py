@@ -71,7 +71,7 @@ def describe(trainer: Any) -> None:
     trainer.counters.batch = trainer.counters.samples = 0
     logger.info("batch: %s", shapes(trainer.data_loader[0] if trainer.data_loader else None))
     with without_trace(trainer):
-        log = trainer._train_epoch(1)
+        log = trainer._loop(1)
     hook.remove()
     logger.info("parameters: %d", sum(parameter.numel() for parameter in model.parameters()))
     logger.info("output: %s", outputs[0] if outputs else "the model was not called")

@@ -40,7 +40,6 @@ class Loops:
     _is_evaluating_again = False
     _loss: torch.Tensor | None = None  # of the last backward
     _batch: tuple[Any, int] = (None, 0)  # the last one, and its index
-    _rates: dict[str, float] = {}  # noqa: RUF012  the lr of the last finished epoch
     _unfinished = 0  # samples of a batch that is not counted yet
     _is_drawing = False  # whether the epoch's loop calls train_batches
     _is_cut_inside = False  # whether max_steps ended it before its data did
@@ -67,6 +66,7 @@ class Loops:
     average: Any
     updates: Updates
     _step_watch: StepWatch
+    _rates: dict[str, float]  # the lr with which the last finished epoch was trained
     _resumed: Any
     _parts: Callable[[], dict[str, Any]]
     _save_checkpoint: Callable[..., None]
@@ -81,6 +81,8 @@ class Loops:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Computes the gradients of a mean over the batch, added to those that are there."""
+        if not self.updates.is_first:
+            self.updates.check_kept(chosen(self.optimizer, None).values())
         self.updates.backward(loss)
         if self._step_watch.has_closure:
             self._loss = loss.detach()
@@ -230,7 +232,7 @@ class Loops:
             self._save_latest()
 
     def _finish_epoch(self) -> None:
-        self._rates = learning_rates(self.optimizer)  # with which it was trained
+        self._rates = learning_rates(self.optimizer)
         batches_per_step = self.batches_per_step * self.settings.accumulate
         is_idle = self.counters.step == 0 and self._step_watch.is_idle and (
             self.settings.precision != "fp16")  # which leaves out steps

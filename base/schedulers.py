@@ -185,7 +185,7 @@ def follows_run(config: Any, name: str) -> bool:
 
 
 def planned_steps(settings: Any, loader: Any, batches_per_step: int = 1,
-                  done: Counters | None = None) -> int | None:
+                  done: Counters | None = None, len_epoch: int | None = None) -> int | None:
     """Optimizer steps of the whole run; None if that is not known.
 
     Args:
@@ -193,13 +193,14 @@ def planned_steps(settings: Any, loader: Any, batches_per_step: int = 1,
         loader: of the training data.
         batches_per_step: of the trainer.
         done: what the run has behind it, perhaps with other settings.
+        len_epoch: batches per epoch; default as the settings say, or one pass over the data.
     """
-    done = done or Counters()
+    done, len_epoch = done or Counters(), len_epoch or settings.len_epoch
     planned = [settings.max_steps] if settings.max_steps else []
-    in_epoch = settings.len_epoch or num_batches(loader)
+    in_epoch = len_epoch or num_batches(loader)
     if in_epoch and settings.epochs:
         left = in_epoch - done.batch
-        if settings.len_epoch is None and hasattr(loader, "num_batches"):
+        if len_epoch is None and hasattr(loader, "num_batches"):
             left = loader.num_batches(done.samples)
         others = max(settings.epochs - done.epoch - 1, 0)
         planned.append(done.step + sum(

@@ -13,6 +13,7 @@ from base.optimizers import each, learning_rates, wants_closure, warn_of_untrain
 from base.schedulers import planned_steps, takes_value
 from logger.console import VALID, plain_number
 from utils.errors import ConfigError
+from utils.metric_tracker import MetricTracker
 from utils.rng import preserved
 
 logger = logging.getLogger(__name__)
@@ -45,15 +46,16 @@ def check_start(trainer: Any) -> None:
         sets = [f"{VALID}{prefix}" for prefix, _ in named_loaders(trainer.valid_data_loader)]
         both = [name.removeprefix(prefix) for prefix in sets for name in valid_names or ()
                 if name.startswith(prefix)]
-        train_names = dict.fromkeys([*trainer.train_metrics.keys, *both,
-                                     *learning_rates(trainer.optimizer)])
+        tracker = trainer.train_metrics  # a project's may be of another kind
+        tracked = tracker.keys if isinstance(tracker, MetricTracker) else ()
+        train_names = dict.fromkeys([*tracked, *both, *learning_rates(trainer.optimizer)])
         if not is_number((values or {}).get(trainer.mnt_metric, 0.0)):
             raise ConfigError(f"trainer.monitor watches {trainer.mnt_metric!r}, which is a table, "
                               "not a number")
         check_name(trainer.mnt_metric, list(train_names), valid_names,
                    may_add=trainer.callbacks.may_add)
     num_steps = planned_steps(trainer.settings, trainer.data_loader, trainer.batches_per_step,
-                              trainer.counters)
+                              trainer.counters, trainer.len_epoch)
     trainer.schedulers.check_end(num_steps, None if trainer.settings.max_steps else trainer.epochs)
     if trainer.mnt_metric is None and isinstance(trainer.valid_data_loader, dict) and any(
             map(takes_value, trainer.schedulers.each_epoch.values())):

@@ -9,6 +9,9 @@ from torch import nn
 from utils.devices.precision import make_scaler, outside_autocast
 from utils.errors import ConfigError
 
+WANTED = ("trainer.accumulate, clip_grad_norm and precision fp16 work where _train_step calls "
+          "self.zero_grad(), self.backward(loss) and self.step()")
+
 
 class Updates:
     """Makes one update out of the gradients of one or several batches.
@@ -53,8 +56,19 @@ class Updates:
             return
         if self.accumulate > 1:
             loss = loss * self._size
+        self._is_used = True
         with outside_autocast(self.precision, self.device):
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def check_kept(self, optimizers: Iterable[Any]) -> None:
+        """Inside a group: whether gradients of the batches before are still there.
+
+        Raises:
+            ConfigError: somebody forgot them by the optimizer's own ``zero_grad``.
+        """
+        if all(parameter.grad is None for one in optimizers for group in one.param_groups
+               for parameter in group["params"]):
+            raise ConfigError(f"{WANTED}; here the gradients of the batches before are gone")
 
     def step(self, optimizer: Any) -> torch.Tensor | None:
         """The step of an optimizer, if one is due; the norm of its gradients, if that is limited.
@@ -65,7 +79,7 @@ class Updates:
         if self.is_plain:
             optimizer.step()
             return None
-        self._is_used = True
+        self._is_used |= self.accumulate == 1 and self.scaler is None
         if not self.is_due:
             return None
         parameters = [parameter for group in optimizer.param_groups
@@ -96,9 +110,7 @@ class Updates:
             self.batches = self.samples = 0
             return
         if stepped and not self._is_used:
-            raise ConfigError("trainer.accumulate, clip_grad_norm and precision fp16 work where "
-                              "_train_step calls self.zero_grad(), self.backward(loss) and "
-                              "self.step(); this one steps an optimizer by itself")
+            raise ConfigError(f"{WANTED}; this one steps an optimizer by itself")
         if self.scaler is not None and self._has_tried:
             self.skipped += not stepped
             self.scaler.update()
@@ -122,5 +134,6 @@ class Updates:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.batches, self.samples = state["batches"], state["samples"]
         self.skipped = state["skipped"]
+        self._is_used = self.batches > 0
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])

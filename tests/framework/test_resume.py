@@ -543,3 +543,26 @@ def test_trainer_needs_no_more_than_an_epoch(tmp_path: Path) -> None:
     OnlyTrains(model, nn.functional.cross_entropy, [], torch.optim.SGD(model.parameters(), lr=0.1),
                config, device=torch.device("cpu"), data_loader=data).train()
     assert (config.save_dir / "model_best.pth").exists()
+
+
+class OwnTracker(ClippingTrainer):
+    """Keeps its means in an object of another kind."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.train_metrics = torchmetrics.MeanMetric()
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        self.model.train()
+        for batch_idx, batch in self.train_batches():
+            self.train_metrics.update(self._train_step(batch, batch_idx)[2].detach())
+        with warnings.catch_warnings():  # it does not know that it saw something before the stop
+            warnings.simplefilter("ignore")
+            return {"loss": float(self.train_metrics.compute()), **self.validate()}
+
+
+def test_tracker_of_another_kind_goes_on_inside_an_epoch(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", kind=OwnTracker)
+    parts = train(tmp_path / "parts", kind=OwnTracker, stop_batch=3)
+    train(tmp_path / "parts", kind=OwnTracker, resume=parts / "latest.pth")
+    assert history(parts) == history(whole)

@@ -259,3 +259,11 @@ class Forgets(Trainer):
 def test_epoch_without_any_step_is_an_error(tmp_path: Path, settings: Any) -> None:
     with pytest.raises(RunError, match=r"no optimizer has made a step.*self\.step\(\)"):
         train(tmp_path, kind=Forgets, **settings)
+
+
+def test_schedule_may_be_as_long_as_the_epochs_that_the_code_asks_for(tmp_path: Path) -> None:
+    """``len_epoch`` given to the trainer rather than in the config."""
+    trainer = make_trainer(tmp_path, schedule="OneCycleLR", epochs=5)
+    trainer.len_epoch = 2
+    trainer.train()
+    assert trainer.counters.step == trainer.lr_scheduler.total_steps == 10

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from utils.devices.device import prepare_device
-from utils.errors import RunError
+from utils.errors import ConfigError, RunError
 
 
 def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *,
@@ -19,13 +19,20 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
     Args:
         channels_last: keep convolutions' weights in channels-last layout.
         compiled: let torch.compile make it fast, perhaps with options; its first batches take long.
+
+    Raises:
+        ConfigError: torch.compile does not take the options.
     """
     model = model.to(device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     if compiled:
         options = compiled if isinstance(compiled, dict) else {}
-        model = cast(nn.Module, torch.compile(model, **options))
+        try:
+            model = cast(nn.Module, torch.compile(model, **options))
+        except (TypeError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"trainer.compile: torch.compile refuses {options}: {error}"
+                              ) from error
     if len(device_ids) > 1 and not isinstance(model, nn.DataParallel):
         model = nn.DataParallel(model, device_ids=device_ids)
     return model

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from base import BaseDataLoader
+from base.debug import describe
 from parse_config import ConfigParser
 from tests.framework.tiny_run import ClippingTrainer, final_state, history, train
 from tests.framework.toy.trainer import Trainer
@@ -196,3 +197,39 @@ def test_compiler_that_fails_is_one_message(tmp_path: Path) -> None:
         raise TorchDynamoException("no compiler\nmore")
     with pytest.raises(TorchDynamoException), compiler_told(False):
         raise TorchDynamoException("x")
+
+
+class ForgetsByItself(Trainer):
+    def zero_grad(self, optimizer: str | None = None) -> None:
+        self.optimizer.zero_grad()
+
+
+class GoesBackByItself(Trainer):
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
+
+
+@pytest.mark.parametrize("kind", [ForgetsByItself, GoesBackByItself])
+def test_half_of_the_calls_is_not_enough_to_accumulate(tmp_path: Path, kind: Any) -> None:
+    """The gradient would be that of the last batch, or too small."""
+    with pytest.raises(ConfigError, match=r"self\.zero_grad\(\), self\.backward\(loss\)"):
+        trained(tmp_path, 8, kind=kind, accumulate=3)
+
+
+def test_clipping_alone_needs_no_backward_of_the_trainers(tmp_path: Path) -> None:
+    own, plain = (trained(tmp_path / kind.__name__, 10, kind=kind, clip_grad_norm=0.05)
+                  for kind in (GoesBackByItself, Trainer))
+    assert torch.equal(weights(own), weights(plain))
+
+
+def test_precision_is_that_of_the_dry_run_too(tmp_path: Path) -> None:
+    seen = set()
+
+    class Watching(Trainer):
+        def _train_step(self, batch: Any, batch_idx: int) -> Any:
+            result = super()._train_step(batch, batch_idx)
+            seen.add(result[0].dtype)
+            return result
+
+    describe(trainer_of(tmp_path, 8, precision="bf16", kind=Watching))
+    assert seen == {torch.bfloat16}

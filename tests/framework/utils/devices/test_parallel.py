@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from utils.devices.parallel import place_if_unplaced, place_model, unwrap_model
+from utils.errors import ConfigError
 
 CPU = torch.device("cpu")
 
@@ -67,3 +68,9 @@ def test_unplaced_model_is_placed_on_as_many_gpus_as_asked_for(monkeypatch):
 def test_model_without_parameters_is_on_the_cpu():
     model = nn.ReLU()
     assert place_if_unplaced(model, None) == (CPU, model)
+
+
+@pytest.mark.parametrize("options", [{"mode": "fastest"}, {"mod": "default"}])
+def test_options_that_the_compiler_refuses_are_told(options):
+    with pytest.raises(ConfigError, match=r"trainer\.compile: torch\.compile refuses"):
+        place_model(nn.Linear(1, 1), torch.device("cpu"), [], compiled=options)
