@@ -19,8 +19,9 @@ MODULES: dict[str, Modules] = {
     "valid_data_loader": "data_loader.data_loaders",
     "test_data_loader": "data_loader.data_loaders",
     "loss": ("model.loss", "torch.nn.functional", "torch.nn"),
-    "metrics": ("model.metric", "torchmetrics", *(f"torchmetrics.{domain}" for domain in (
-        "classification", "regression", "segmentation", "detection", "text", "image"))),
+    "metrics": ("model.metric", "torchmetrics.classification", "torchmetrics.regression",
+                "torchmetrics.segmentation", "torchmetrics.text", "torchmetrics.image",
+                "torchmetrics.detection", "torchmetrics"),
     "optimizer": ("model.optim", "torch.optim"),
     "lr_scheduler": ("model.optim", "torch.optim.lr_scheduler"),
 }

@@ -18,17 +18,8 @@ logger = logging.getLogger(__name__)
 LOSS = "loss."  # before the names of a loss's own parameters
 
 
-class Optimizers(dict[str, Any]):
-    """Several optimizers by name."""
-
-    def zero_grad(self) -> None:
-        """Forgets the gradients of all of them."""
-        for optimizer in self.values():
-            optimizer.zero_grad()
-
-
 def build_optimizers(config: Any, model: nn.Module, criterion: Any = None) -> Any:
-    """The optimizer that the config names, or ``Optimizers`` by name, over what is not frozen.
+    """The optimizer that the config names, or a dict of several, over what is not frozen.
 
     Args:
         criterion: its parameters, if it has any, are trained as well, named ``loss.NAME``.
@@ -52,7 +43,7 @@ def build_optimizers(config: Any, model: nn.Module, criterion: Any = None) -> An
             raise ConfigError(f"optimizer: each parameter that is trained has to be in the params "
                               f"of exactly one (or be frozen by freeze); {problem}: "
                               f"{', '.join(keys)}")
-    built = Optimizers()
+    built: dict[str, Any] = {}
     for name, section in sections.items():
         trained = {key: one for key, one in named.items()
                    if one.requires_grad and key in matching[name]}

@@ -14,8 +14,9 @@ import torch
 from parse_config import ConfigParser
 from tests.framework.toy.model import metric
 from tests.framework.utils.config.modules import MODULES
+from train import MODULES as EXAMPLE
 from utils.config.settings import TrainerConfig
-from utils.errors import ConfigError
+from utils.errors import ConfigError, RunError
 
 Config = dict[str, Any]
 
@@ -213,3 +214,50 @@ def test_key_of_ones_own_that_begins_like_a_known_one_is_warned_of(
     ConfigParser(config_dict, modules=MODULES)
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warned == ["trainer.early_stopping is a key of your own; did you mean 'early_stop'?"]
+
+
+class Sized:
+    def __init__(self, size: int, depth: int = 1) -> None:
+        self.size, self.depth = size, depth
+
+
+def test_argument_that_the_code_passes_need_not_be_in_the_config(minimal: Config) -> None:
+    modules: dict[str, Any] = {"thing": (__name__, ["size"])}
+    config = ConfigParser(minimal | {"thing": {"type": "Sized", "args": {"depth": 2}}},
+                          modules=modules)
+    built = config.init_obj("thing", None, size=5)
+    assert (built.size, built.depth) == (5, 2)
+    for args, text in (({"size": 1}, "thing.args.size: the code passes it to Sized"),
+                       ({"siz": 1}, "thing.args.siz: Sized takes no such argument")):
+        with pytest.raises(ConfigError, match=text):
+            ConfigParser(minimal | {"thing": {"type": "Sized", "args": args}}, modules=modules)
+
+
+@pytest.mark.parametrize("name", [
+    "MulticlassAccuracy", "R2Score", "MeanIoU", "CharErrorRate", "IntersectionOverUnion",
+    "PeakSignalNoiseRatio", "MeanMetric"])
+def test_metrics_of_every_domain_are_found_where_they_belong(minimal: Config, name: str) -> None:
+    """Not under names that torchmetrics is about to take away, which warn."""
+    args = {"MulticlassAccuracy": {"num_classes": 3}, "MeanIoU": {"num_classes": 3},
+            "PeakSignalNoiseRatio": {"data_range": 1.0}}.get(name, {})
+    config = ConfigParser(minimal | {"metrics": [{"type": name, "args": args}]},
+                          modules={"metrics": EXAMPLE["metrics"]})
+    metric, = config.init_functions("metrics")
+    assert "_deprecated" not in type(metric).__module__
+
+
+def test_metric_whose_package_is_missing_is_one_error(minimal: Config) -> None:
+    modules: dict[str, Any] = {"metrics": __name__}
+    config = ConfigParser(minimal | {"metrics": ["NeedsMore"]}, modules=modules)
+    with pytest.raises(RunError, match="NeedsMore needs a package that is not installed: pip ins"):
+        config.init_functions("metrics")
+
+
+class NeedsMore:
+    def __init__(self) -> None:
+        raise ModuleNotFoundError("pip install more")
+
+    def update(self, output: Any, target: Any) -> None:
+        raise AssertionError("called")
+
+    compute = reset = update

@@ -174,13 +174,16 @@ def refusals_told(path: str, section: dict[str, Any], target: Any) -> Iterator[N
 
     Raises:
         ConfigError: an argument is refused by name, or a value by one of these libraries.
-        RunError: a file or folder is missing.
+        RunError: a file, a folder or a package is missing.
     """
     args = section.get("args") or {}
     try:
         yield
     except (ConfigError, RunError):
         raise
+    except ModuleNotFoundError as error:
+        raise RunError(f"{path}: {section['type']} needs a package that is not installed: "
+                       f"{error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         keys = [key for key, value in args.items() if isinstance(value, str) and error.filename
                 and str(error.filename).startswith(value.rstrip("/"))]

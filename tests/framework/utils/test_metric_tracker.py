@@ -12,6 +12,9 @@ from torchmetrics.classification import (
     MulticlassPrecision,
     MulticlassRecall,
 )
+from torchmetrics.detection import IntersectionOverUnion
+from torchmetrics.segmentation import MeanIoU
+from torchmetrics.text import CharErrorRate
 
 from tests.framework.toy.model.metric import accuracy
 from utils.errors import RunError
@@ -328,3 +331,32 @@ def test_metric_of_ones_own_is_restored_in_the_middle():
             after.load_state_dict(before.state_dict())
     assert after.result() == whole.result()
     assert not tracker().whole_set["Spread"].seen
+
+
+def boxes(*corners):
+    return [{"boxes": torch.tensor([box], dtype=torch.float32), "labels": torch.tensor([0]),
+             "scores": torch.tensor([0.9])} for box in corners]
+
+
+@pytest.mark.parametrize(("metric", "parts"), [
+    (CharErrorRate(), [(["abc", "x"], ["abd", "x"]), (["hello"], ["hallo"])]),
+    (MeanIoU(3, per_class=True, input_format="index"), [
+        (torch.tensor([[[0, 1]]]), torch.tensor([[[0, 2]]])),
+        (torch.tensor([[[1, 1]]]), torch.tensor([[[1, 2]]]))]),
+    (IntersectionOverUnion(), [(boxes([0, 0, 2, 2]), boxes([0, 0, 2, 1])),
+                               (boxes([1, 1, 3, 3]), boxes([1, 1, 3, 3]))])],
+    ids=lambda value: type(value).__name__)
+def test_text_segmentation_and_detection_are_of_the_whole_set_and_go_on(metric, parts):
+    whole, before, after = (make_tracker([metric], "cpu") for _ in range(3))
+    alone = metric.clone()
+    for index, (output, target) in enumerate(parts):
+        alone.update(output, target)
+        for tracker in (whole, after if index else before):
+            if index and tracker is after:
+                after.load_state_dict(before.state_dict())
+            tracker.update_batch(output, target, 0.5, len(target))
+    expected = alone.compute()
+    expected = expected["iou"] if isinstance(expected, dict) else expected
+    found = [value for name, value in whole.result().items() if name != "loss"]
+    assert found == expected.reshape(-1).tolist()
+    assert after.result() == whole.result()
