@@ -29,9 +29,10 @@ from base.updates import Updates
 from logger.console import plain_number
 from logger.history import History
 from logger.visualization import TensorboardWriter
+from utils.config.settings import TrainerConfig
 from utils.devices.parallel import compiler_told, place_if_unplaced, unwrap_model
 from utils.devices.precision import autocast
-from utils.errors import RunError
+from utils.errors import ConfigError, RunError
 from utils.metric_tracker import make_tracker
 from utils.rng import RandomState
 from utils.runs.checkpoint_file import read_checkpoint
@@ -118,9 +119,10 @@ class BaseTrainer(Loops, ABC):
         self.callbacks = CallbackList([LossCheck(), *callbacks, StepLog()])
         self.schedulers = Schedulers(lr_scheduler, config)
         self.stop = Stop(settings.max_seconds)
-        self.updates = Updates(settings, device)
-        self.average = None if settings.ema_decay is None else AveragedModel(
-            unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+        around = TrainerConfig.model_validate({}) if self.is_classic else settings
+        self.updates = Updates(around, device)
+        self.average = None if around.ema_decay is None else AveragedModel(
+            unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(around.ema_decay))
         self._step_watch = StepWatch(None)
         self._rates: dict[str, float] = {}
         self._resumed: Resumed | None = None
@@ -212,7 +214,7 @@ class BaseTrainer(Loops, ABC):
 
     def _loop(self, epoch: int) -> dict[str, Any]:
         self._is_drawing = self._is_cut_inside = False
-        with compiler_told(self.settings.compile), autocast(self.settings.precision, self.device):
+        with compiler_told(self.settings.compile), autocast(self.updates.precision, self.device):
             log = self._train_epoch(epoch)
         if self._unfinished:  # the loop was left by break
             self._finish_batch()
@@ -233,6 +235,9 @@ class BaseTrainer(Loops, ABC):
     def _count_own_loop(self) -> None:
         """An epoch of a loop that draws from the loader itself: all that is known is how many steps
         its optimizer made."""
+        if self.updates.accumulate > 1 or self.updates.scaler or self.average is not None:
+            raise ConfigError("trainer.accumulate, ema_decay and fp16 need a _train_epoch that "
+                              "draws its batches from self.train_batches()")
         if not self.is_classic and self.counters.epoch == 0:
             self.logger.warning(
                 "_train_epoch draws no batch from self.train_batches(): the run cannot be stopped "

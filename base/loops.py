@@ -112,7 +112,7 @@ class Loops:
         counters, data, self._is_drawing = self.counters, self.train_data, True
         while True:
             for batch in read_outside(data.draw(self.data_loader, self.len_epoch),
-                                      self.settings.precision, self.device):
+                                      self.updates.precision, self.device):
                 batch_idx = counters.batch
                 size = data.count(self.data_loader, batch)
                 batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
@@ -146,7 +146,7 @@ class Loops:
         if hasattr(self.valid_data_loader, "place"):
             self.valid_data_loader.place(0)  # the same each time: epochs are compared
         self.num_evaluated = 0
-        batches = read_outside(self.valid_data_loader, self.settings.precision, self.device)
+        batches = read_outside(self.valid_data_loader, self.updates.precision, self.device)
         for batch_idx, batch in enumerate(batches):
             batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
             self.num_evaluated += self.num_samples(batch)
@@ -167,7 +167,7 @@ class Loops:
         trained, self.model = self.model, self.model if self.average is None else (
             self.average.module)
         try:
-            with self.evaluation(), autocast(self.settings.precision, self.device):
+            with self.evaluation(), autocast(self.updates.precision, self.device):
                 if self.valid_metrics is not None:
                     self.valid_metrics.reset()
                 return dict(self._valid_epoch(self.counters.epoch + 1))
@@ -235,7 +235,7 @@ class Loops:
         self._rates = learning_rates(self.optimizer)
         batches_per_step = self.batches_per_step * self.settings.accumulate
         is_idle = self.counters.step == 0 and self._step_watch.is_idle and (
-            self.settings.precision != "fp16")  # which leaves out steps
+            self.updates.precision != "fp16")  # which leaves out steps
         if is_idle and self.train_data.num_drawn > batches_per_step:
             raise RunError("an epoch is over, and no optimizer has made a step: _train_step has to "
                            "call self.step()")

@@ -12,10 +12,13 @@ from base.monitor import check_name, is_number
 from base.optimizers import each, learning_rates, wants_closure, warn_of_untrained
 from base.schedulers import planned_steps, takes_value
 from logger.console import VALID, plain_number
+from utils.config.settings import DEFAULTS
 from utils.errors import ConfigError
 from utils.metric_tracker import MetricTracker
 from utils.rng import preserved
 
+AROUND_OUR_LOOP = ("accumulate", "clip_grad_norm", "ema_decay", "max_steps", "precision",
+                   "valid_steps")
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +42,11 @@ def check_start(trainer: Any) -> None:
         if trainer.epochs is None:
             raise ConfigError("trainer.epochs: is missing; trainer.max_steps alone will do where "
                               "the trainer draws its batches by train_batches()")
+        without = [key for key in AROUND_OUR_LOOP
+                   if getattr(trainer.settings, key) != DEFAULTS[f"trainer.{key}"]]
+        if without:
+            logger.warning("trainer.%s: no effect, for the trainer was given no data_loader: its "
+                           "loops are its own", ", ".join(without))
         return
     values = _try_validation(trainer)
     valid_names = None if values is None else list(values)

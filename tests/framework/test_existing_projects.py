@@ -1,6 +1,8 @@
 """Projects of the classic shape run when only the framework files are replaced."""
 
 import argparse
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from base import BaseDataLoader, BaseModel, BaseTrainer
 from logger import TensorboardWriter
 from parse_config import ConfigParser
 from utils import MetricTracker, inf_loop
+from utils.runs.checkpoint_file import read_checkpoint
 
 
 class Net(BaseModel):
@@ -343,3 +346,31 @@ def test_loader_that_splits_by_itself_is_asked_for_its_samplers(split: float, tr
     assert {int(index) for _, target in loader for index in target} == train
     assert (None if kept is None else {int(index) for _, target in kept for index in target}
             ) == valid
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signal_lets_a_classic_run_finish_its_epoch_and_save(tmp_path: Path, number: int) -> None:
+    trainer = build(ConfigParser(old_config(tmp_path)))
+    step = trainer.optimizer.step
+
+    def signalled() -> None:
+        trainer.optimizer.step = step  # a second SIGINT would quit at once
+        os.kill(os.getpid(), number)
+        step()
+    trainer.optimizer.step = signalled
+    with pytest.raises(SystemExit) as stopped:
+        trainer.train()
+    assert stopped.value.code == 128 + number
+    assert read_checkpoint(trainer.checkpoint_dir / "latest.pth")["epoch"] == 1
+
+
+def test_what_works_around_our_loop_leaves_a_loop_of_its_own_alone_and_says_so(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"precision": "bf16", "accumulate": 2, "ema_decay": 0.9, "valid_steps": 2}
+    plain, other = (build(ConfigParser(old_config(tmp_path / str(len(more)), **more)))
+                    for more in ({}, settings))
+    for trainer in (plain, other):
+        trainer.train()
+    assert "no effect" in capsys.readouterr().out
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name])

@@ -267,3 +267,11 @@ def test_schedule_may_be_as_long_as_the_epochs_that_the_code_asks_for(tmp_path: 
     trainer.len_epoch = 2
     trainer.train()
     assert trainer.counters.step == trainer.lr_scheduler.total_steps == 10
+
+
+@pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, {"accumulate": 2}], ids=str)
+def test_loop_over_the_loader_itself_is_refused_with_what_needs_its_batches(
+        tmp_path: Path, settings: Any) -> None:
+    """An average would stay what it was at first, and validation would be of that."""
+    with pytest.raises(ConfigError, match=r"need.* self\.train_batches\(\)"):
+        train(tmp_path, kind=OwnLoop, **settings)
