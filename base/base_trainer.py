@@ -190,6 +190,7 @@ class BaseTrainer(Loops, ABC):
             log["epoch"] = self.counters.epoch + bool(self.counters.batch)
             rates = rates if self.counters.batch else self._rates
         log |= self.updates.take_skipped()
+        self.counters.unvalidated = 0
         for name, lr in rates.items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
@@ -223,8 +224,7 @@ class BaseTrainer(Loops, ABC):
     def _finish_what_has_no_batch_left(self) -> None:
         """Ends an epoch that has nothing left to train or to validate: its data ended with the last
         validation, which could not be known then."""
-        is_validated = getattr(self.train_metrics, "is_empty", False)  # one of another kind: no
-        if self.is_classic or not self.counters.batch or not is_validated:
+        if self.is_classic or not self.counters.batch or self.counters.unvalidated:
             return
         if self.len_epoch is None and not self.train_data.has_more(self.data_loader):
             self.train_data.end_pass()

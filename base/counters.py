@@ -22,15 +22,18 @@ class Counters:
         step: optimizer steps of the whole run.
         passes: whole passes over the data; with ``len_epoch`` an epoch is not a pass.
         samples: samples of the current pass.
+        unvalidated: training batches since the last validation.
         planned: optimizer steps that the run is to have, if that is known.
     """
 
     def __init__(self) -> None:
         self.epoch = self.batch = self.step = self.passes = self.samples = 0
+        self.unvalidated = 0
         self.planned: int | None = None
 
     def finish_batch(self, num_samples: int) -> None:
         self.batch += 1
+        self.unvalidated += 1
         self.samples += num_samples
 
     def finish_pass(self) -> None:

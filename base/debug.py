@@ -28,7 +28,8 @@ def limited(config: Any, data_loader: Any, valid_data_loader: Any) -> tuple[Any,
         named = isinstance(valid_data_loader, dict)
         return batches, dict.fromkeys(valid_data_loader, batches) if named else batches
     if config.is_debug:
-        torch.autograd.set_detect_anomaly(True)
+        # fp16 overflows now and then, which is no anomaly
+        torch.autograd.set_detect_anomaly(True, check_nan=config.trainer.precision != "fp16")
         return tuple(first_batches(loader, 2) for loader in (data_loader, valid_data_loader))
     return data_loader, valid_data_loader
 

@@ -75,14 +75,11 @@ class Loops:
 
     def zero_grad(self, optimizer: str | None = None) -> None:
         """Forgets the gradients of an optimizer, by its name; default all."""
-        if self.updates.is_first:  # else gradients of the batches before wait
-            for one in chosen(self.optimizer, optimizer).values():
-                one.zero_grad()
+        for one in chosen(self.optimizer, optimizer).values():
+            one.zero_grad()
 
     def backward(self, loss: torch.Tensor) -> None:
         """Computes the gradients of a mean over the batch, added to those that are there."""
-        if not self.updates.is_first:
-            self.updates.check_kept(chosen(self.optimizer, None).values())
         self.updates.backward(loss)
         if self._step_watch.has_closure:
             self._loss = loss.detach()
@@ -96,9 +93,8 @@ class Loops:
         for name, one in chosen(self.optimizer, optimizer).items():
             if wants_closure(one):
                 one.step(loss_again(self))
-            elif (norm := self.updates.step(one)) is not None:
-                label = f"gradient_norm_{name}" if name else "gradient_norm"
-                self.train_metrics.update(label, norm, self.updates.samples)
+            else:
+                self._log_norm(name, self.updates.step(name, one))
 
     def train_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch on the device) of the epoch, from where a resumed run was stopped.
@@ -118,7 +114,7 @@ class Loops:
                 batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
                 self.writer.step, self.writer.mode = counters.step + 1, "train"
                 self._batch, self._unfinished = (batch, batch_idx), size
-                self.updates.begin(size, is_last=data.is_last_drawn(self.len_epoch))
+                self.updates.begin(size if self.updates.is_plain else self.num_samples(batch))
                 yield batch_idx, batch
                 has_stepped = self._finish_batch()
                 is_last = data.is_last(self.len_epoch)
@@ -132,7 +128,7 @@ class Loops:
                     return
                 if self.by_steps or not is_last:  # else the epoch is finished first
                     self._between_steps(is_last, has_stepped)
-            has_stepped = self._finish_group()  # the data has ended, which nobody could know before
+            has_stepped = self._finish_groups()  # the data has ended, which was not known before
             if not self.by_steps:
                 return
             if counters.batch:
@@ -184,6 +180,8 @@ class Loops:
     def _finish_batch(self) -> bool:
         """Counts a batch; whether there was a step."""
         (batch, batch_idx), size, self._unfinished = self._batch, self._unfinished, 0
+        if self.train_data.is_last_drawn(self.len_epoch):
+            self._step_what_waits()
         self.counters.finish_batch(size)
         stepped = self._count_step()
         self.callbacks.call("on_step_end", self, batch_idx, batch)
@@ -192,23 +190,32 @@ class Loops:
 
     def _count_step(self) -> set[str]:
         """Names of the optimizers that have stepped."""
-        stepped = self._step_watch.take()
-        self.updates.end(stepped)
+        stepped = self.updates.end(self._step_watch.take(without_silent=not self.updates.is_plain))
         if stepped:
             self.counters.step += 1
             if self.average is not None:
                 self.average.update_parameters(unwrap_model(self.model))
         return stepped
 
-    def _finish_group(self) -> bool:
-        """The step of a last group of batches that is shorter than ``accumulate``, if there is one;
-        whether there was."""
-        if not self.updates.batches:
+    def _finish_groups(self) -> bool:
+        """The steps for which fewer batches than ``accumulate`` wait; whether there were any."""
+        if not self._step_what_waits():
             return False
-        self.updates.is_due = True
-        self.step()
-        self.schedulers.after_step(self._count_step())
-        return True
+        stepped = self._count_step()
+        self.schedulers.after_step(stepped)
+        return bool(stepped)
+
+    def _step_what_waits(self) -> bool:
+        waiting = list(self.updates.groups)
+        for name in waiting:
+            one = chosen(self.optimizer, name or None)[name]
+            self._log_norm(name, self.updates.finish(name, one))
+        return bool(waiting)
+
+    def _log_norm(self, name: str, norm: torch.Tensor | None) -> None:
+        if norm is not None:
+            label = f"gradient_norm_{name}" if name else "gradient_norm"
+            self.train_metrics.update(label, norm, self.updates.samples)
 
     def _is_save_step(self) -> bool:
         return is_multiple(self.counters.step, self.settings.save_steps)

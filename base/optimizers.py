@@ -206,11 +206,16 @@ class StepWatch:
             one.register_step_post_hook(functools.partial(self._note, name))
         self._all = self._silent | watched.keys()
 
-    def take(self) -> set[str]:
-        """Names of those that have, since the last call."""
-        stepped, self._stepped = self._stepped | self._silent, set()
+    def take(self, *, without_silent: bool = False) -> set[str]:
+        """Names of those that have, since the last call.
+
+        Args:
+            without_silent: only those that told.
+        """
+        told, self._stepped = self._stepped, set()
+        stepped = told | self._silent
         self.is_waiting = stepped != self._all
-        return stepped & self._names
+        return (told if without_silent else stepped) & self._names
 
     def _note(self, name: str, *_: Any) -> None:
         self._stepped.add(name)

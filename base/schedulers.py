@@ -185,7 +185,8 @@ def follows_run(config: Any, name: str) -> bool:
 
 
 def planned_steps(settings: Any, loader: Any, batches_per_step: int = 1,
-                  done: Counters | None = None, len_epoch: int | None = None) -> int | None:
+                  done: Counters | None = None, len_epoch: int | None = None,
+                  waiting: int = 0) -> int | None:
     """Optimizer steps of the whole run; None if that is not known.
 
     Args:
@@ -194,6 +195,7 @@ def planned_steps(settings: Any, loader: Any, batches_per_step: int = 1,
         batches_per_step: of the trainer.
         done: what the run has behind it, perhaps with other settings.
         len_epoch: batches per epoch; default as the settings say, or one pass over the data.
+        waiting: batches whose gradients wait for a step.
     """
     done, len_epoch = done or Counters(), len_epoch or settings.len_epoch
     planned = [settings.max_steps] if settings.max_steps else []
@@ -205,7 +207,8 @@ def planned_steps(settings: Any, loader: Any, batches_per_step: int = 1,
         others = max(settings.epochs - done.epoch - 1, 0)
         planned.append(done.step + sum(
             -(-count // settings.accumulate) // batches_per_step * epochs
-            for count, epochs in ((left, settings.epochs > done.epoch), (in_epoch, others))))
+            for count, epochs in ((left + waiting, settings.epochs > done.epoch),
+                                  (in_epoch, others))))
     return min(planned, default=None)
 
 

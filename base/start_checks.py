@@ -63,7 +63,8 @@ def check_start(trainer: Any) -> None:
         check_name(trainer.mnt_metric, list(train_names), valid_names,
                    may_add=trainer.callbacks.may_add)
     num_steps = planned_steps(trainer.settings, trainer.data_loader, trainer.batches_per_step,
-                              trainer.counters, trainer.len_epoch)
+                              trainer.counters, trainer.len_epoch,
+                              trainer.updates.num_waiting)
     trainer.schedulers.check_end(num_steps, None if trainer.settings.max_steps else trainer.epochs)
     if trainer.mnt_metric is None and isinstance(trainer.valid_data_loader, dict) and any(
             map(takes_value, trainer.schedulers.each_epoch.values())):

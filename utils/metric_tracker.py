@@ -51,11 +51,6 @@ class MetricTracker:
         if self._stream is not None:
             self._stream.restart()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was added since the last reset."""
-        return not any(self._counts.values())
-
     def update(self, key: str, value: Any, n: float = 1) -> None:
         """Adds a mean over ``n`` samples: a number or a 0-d tensor, whose graph is not kept.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from base.counters import Counters
 from base.schedulers import planned_steps, section_of
+from base.updates import num_waiting
 
 SCHEDULED = ("lr", "momentum", "betas")  # what schedules change in an optimizer's groups
 
@@ -41,7 +42,7 @@ class Changes:
     @property
     def is_other_length(self) -> bool:
         """Whether the run has another length in steps."""
-        return self.is_set("epochs", "max_steps", "len_epoch", "accumulate") or (
+        return self.is_set("epochs", "max_steps", "len_epoch", "accumulate", "overfit_batches") or (
             _without_workers(self.before) != _without_workers(self.after))
 
     def args(self, section: str, name: str) -> set[str]:
@@ -73,9 +74,11 @@ def _identity(section: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _without_workers(config: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of the training data that may change its length."""
-    args = section_of(config, "data_loader").get("args") or {}
-    return {key: value for key, value in args.items() if key != "num_workers"}
+    """What of the training data's section may change its length."""
+    section = section_of(config, "data_loader")
+    args = {key: value for key, value in (section.get("args") or {}).items()
+            if key != "num_workers"}
+    return {**section, "args": args}
 
 
 def steps_of_run(config: Any, loader: Any, batches_per_step: int = 1) -> int | None:
@@ -88,4 +91,6 @@ def steps_of_run(config: Any, loader: Any, batches_per_step: int = 1) -> int | N
                       follows_run=lambda name: True)
     if done.planned is not None and not changes.is_other_length:
         return done.planned
-    return planned_steps(config.trainer, loader, batches_per_step, done)
+    updates = (checkpoint.get("rank_parts") or [{}])[0].get("updates", {})
+    return planned_steps(config.trainer, loader, batches_per_step, done,
+                         waiting=num_waiting(updates.get("groups", {})))

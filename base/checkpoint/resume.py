@@ -22,6 +22,8 @@ from utils.errors import CheckpointError
 from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint
 from utils.runs.folder import BEST
 
+# what a checkpoint need not have, or the run
+APART = ("model", "optimizer", "lr_scheduler", "updates", "average")
 logger = logging.getLogger(__name__)
 
 
@@ -63,6 +65,10 @@ class Resumed:
                 self._give_classic(name, part)
             elif name in self._states() and name not in (RANDOM, "lr_scheduler"):
                 give(name, part, self._states()[name])
+            elif name == "average":
+                logger.warning("%s has no average of the weights: it starts from the weights",
+                               self.source)
+                part.module.load_state_dict(parts["model"].state_dict())
             else:
                 continue
             self._given[name] = part
@@ -79,9 +85,10 @@ class Resumed:
                            "start anew", self.source)
             return
         states = self._states()
-        apart = ("model", "optimizer", "lr_scheduler")
-        check_names({name: part for name, part in parts.items() if name not in apart},
-                    {name: state for name, state in states.items() if name not in apart})
+        check_names({name: part for name, part in parts.items() if name not in APART},
+                    {name: state for name, state in states.items() if name not in APART})
+        if "average" in states.keys() - parts.keys():
+            logger.warning("trainer.ema_decay is off: the average of the weights is left out")
         self._give_schedulers(parts, monitored)
         if RANDOM in states:
             give(RANDOM, parts[RANDOM], states[RANDOM])

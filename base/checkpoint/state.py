@@ -15,7 +15,7 @@ from utils.metric_tracker import keep_what_it_saw
 
 KeyPath = tuple[str, ...]  # keys from the outside of a state to something in it
 RANDOM = "random"  # the part that is restored last
-RANK_PARTS = ("train_metrics", "gradients", RANDOM)  # of each process on its own
+RANK_PARTS = ("train_metrics", "gradients", "updates", RANDOM)  # of each process on its own
 CONTAINERS = (dict, OrderedDict, Counter, list, tuple, torch.Size)
 PLAIN = (torch.Tensor, nn.Parameter, int, float, str, bool, bytes, complex, type(None),
          torch.dtype, torch.device)

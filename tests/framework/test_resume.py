@@ -306,14 +306,14 @@ def test_stop_on_the_last_batch_finishes_the_epoch(tmp_path: Path) -> None:
     folder = train(tmp_path, stop_batch=STEPS_PER_EPOCH)
     assert read_checkpoint(folder / "latest.pth")["parts"]["counters"] == {
         "epoch": 1, "batch": 0, "step": STEPS_PER_EPOCH, "passes": 1, "samples": 0,
-        "planned": None}
+        "unvalidated": 0, "planned": None}
 
 
 def test_stop_inside_an_epoch_keeps_its_place(tmp_path: Path) -> None:
     folder = train(tmp_path, stop_batch=STEPS_PER_EPOCH + 2)
     assert read_checkpoint(folder / "latest.pth")["parts"]["counters"] == {
         "epoch": 1, "batch": 2, "step": STEPS_PER_EPOCH + 2, "passes": 1, "samples": 16,
-        "planned": None}
+        "unvalidated": 2, "planned": None}
 
 
 def test_gradients_that_wait_for_their_step_are_saved_and_no_others(tmp_path: Path) -> None:

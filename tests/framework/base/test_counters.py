@@ -10,7 +10,7 @@ def test_counts_go_on_over_epochs_that_are_no_passes():
             counters.finish_batch(4)
         counters.finish_epoch(epoch)
     assert vars(counters) == {"epoch": 2, "batch": 0, "step": 0, "passes": 0, "samples": 24,
-                              "planned": None}
+                              "unvalidated": 6, "planned": None}
 
 
 def test_finished_pass_starts_the_next_one_at_its_first_sample():

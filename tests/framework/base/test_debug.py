@@ -20,8 +20,8 @@ def no_anomaly_detection() -> Any:
 
 
 def config(overfit_batches: int | None = None, is_debug: bool = False) -> Any:
-    return SimpleNamespace(is_debug=is_debug,
-                           trainer=SimpleNamespace(overfit_batches=overfit_batches))
+    trainer = SimpleNamespace(overfit_batches=overfit_batches, precision="fp32")
+    return SimpleNamespace(is_debug=is_debug, trainer=trainer)
 
 
 def described(trainer: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
