@@ -20,6 +20,7 @@ from utils.config.merging import differences, set_path
 from utils.config.names import Modules, check_built
 from utils.config.settings import Problems, RunConfig, TrainerConfig
 from utils.config.type_and_args import metric_name, refusals_told
+from utils.devices.processes import is_main_process
 from utils.errors import ConfigError
 from utils.runs.folder import RunFolder
 
@@ -104,7 +105,7 @@ class ConfigParser:
             if parser is None:
                 raise
             text = error if isinstance(error, ConfigError) else "the config is nested too deeply"
-            parser.exit(2, f"{parser.prog}: error: {text}\n")
+            parser.exit(2, f"{parser.prog}: error: {text}\n" if is_main_process() else None)
         if changes := differences(command.before, command.config):
             logging.getLogger("config").info("changes to %s:\n%s", command.source,
                                              "\n".join(f"  {line}" for line in changes))
@@ -209,6 +210,8 @@ class ConfigParser:
         """Makes the run's folders, unless they are there, and lets the log go to its file."""
         if not self.folder.is_made:
             self.folder.make()
+            if not self.folder.is_writer:
+                return
             if not self.folder.goes_on:
                 self.folder.record(self.config)
             setup_logging(self.folder.log_dir)

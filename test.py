@@ -8,6 +8,7 @@ from typing import Any
 
 from parse_config import ConfigParser
 from train import MODULES, build
+from utils.devices.processes import is_main_process
 from utils.errors import clean_exit
 
 # what a loader is given for the test set, where it takes such an argument
@@ -18,20 +19,23 @@ def main(config: ConfigParser) -> dict[str, Any]:
     """Prints loss and metrics, writes them beside the checkpoint, and returns them."""
     from logger.console import plain_number, table
     from utils.config.json_file import replace_json
+    from utils.runs.one_run import one_run
 
     logger = config.get_logger("test")
     ask_for_test_set(config)
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
-    trainer = build(config)
-    values = trainer.evaluate(trainer.data_loader)
+    with one_run(config):
+        trainer = build(config)
+        values = trainer.evaluate(trainer.data_loader)
     result = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch,
               "samples": trainer.num_evaluated,
               **{name: plain_number(value) for name, value in values.items()}}
     logger.info("%s", table(result))
-    path = Path(str(config.resume)).with_suffix(".test.json")
-    replace_json(result, path)
-    logger.info("written to %s", path)
+    if is_main_process():
+        path = Path(str(config.resume)).with_suffix(".test.json")
+        replace_json(result, path)
+        logger.info("written to %s", path)
     return result
 
 

@@ -40,19 +40,22 @@ def build(config: ConfigParser) -> "Trainer":
     from utils.devices.device import prepare_device
     from utils.devices.parallel import place_model
     from utils.devices.precision import set_matmul_precision
+    from utils.devices.processes import first_on_machine
     from utils.rng import set_deterministic, set_seed
 
     set_deterministic(config.trainer.deterministic)
     set_matmul_precision(config.trainer.matmul_precision)
     set_seed(config.run.seed)
-    data_loader = config.init_obj("data_loader")
+    with first_on_machine():  # which may load the data from elsewhere
+        data_loader = config.init_obj("data_loader")
     valid_data_loader = validation_data(config, data_loader)
     model = config.init_obj("arch")
     start_from(model, config)
 
     device, device_ids = prepare_device(config.run.n_gpu or 0)
     model = place_model(model, device, device_ids, channels_last=config.trainer.channels_last,
-                        compiled=config.trainer.compile)
+                        compiled=config.trainer.compile, strategy=config.trainer.strategy,
+                        find_unused=config.trainer.find_unused_parameters)
     criterion, = config.init_functions("loss")
     metrics = config.init_functions("metrics") if "metrics" in config else []
     optimizer = build_optimizers(config, model, criterion)
@@ -68,15 +71,15 @@ def build(config: ConfigParser) -> "Trainer":
 def main(config: ConfigParser) -> None:
     """Trains, or shows what would be trained."""
     from base.debug import describe
-    from utils.devices.processes import refuse_several_processes
+    from utils.runs.one_run import one_run
 
-    refuse_several_processes()
-    trainer = build(config)
-    config.get_logger("train", config.trainer.verbosity).info(trainer.model)
-    if config.is_dry_run:
-        describe(trainer)
-    else:
-        trainer.train()
+    with one_run(config):
+        trainer = build(config)
+        config.get_logger("train", config.trainer.verbosity).info(trainer.model)
+        if config.is_dry_run:
+            describe(trainer)
+        else:
+            trainer.train()
 
 
 if __name__ == "__main__":

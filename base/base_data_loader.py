@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate, default_convert
 
-from base.data.sampler import EpochSampler, SeededBatchSampler, has_length
+from base.data.sampler import EpochSampler, SeededBatchSampler, has_length, share_of
 from base.data.seeded_dataset import SeededDataset, as_fetched
 from base.data.split import split_indices
 from utils.batches import after_samples
 from utils.devices.device import can_pin_memory
+from utils.devices.processes import num_processes, rank
 from utils.rng import mix_seed, seeded
 from utils.signals import end_workers_at_exit, ignore_stop_signals
 
@@ -49,6 +50,8 @@ class BaseDataLoader(DataLoader[Any]):
             workers (off for an iterable data set), ``pin_memory`` where there is CUDA.
 
     Attributes:
+        keeps_all: whether several processes, which share the samples, read a last batch of fewer
+            samples than processes, as in validation.
         n_samples: of training, without those of validation; None where there is no length.
         valid_sampler: of the validation samples, or None.
 
@@ -75,6 +78,8 @@ class BaseDataLoader(DataLoader[Any]):
         self.valid_batch_size = valid_batch_size or batch_size
         self.valid_sampler: Any = None
         self.is_stream = isinstance(dataset, IterableDataset)
+        self.keeps_all = False
+        self._share = rank(), num_processes()
         self._place_of_stream: dict[str, Any] = {}  # of one that has a state
         self._state: dict[str, Any] = {}  # where the next pass over it goes on
         if batch_size is None and not self.is_stream:
@@ -116,8 +121,7 @@ class BaseDataLoader(DataLoader[Any]):
         Args:
             epoch: pass over the data, from 0.
             skip_samples: samples of it to leave out, at the end of a batch. They are not read,
-                except from an iterable data set, which has to be read up to there, unless it has a
-            state.
+                except from an iterable data set that has no state.
         """
         self._position = (epoch, skip_samples)
 
@@ -126,7 +130,8 @@ class BaseDataLoader(DataLoader[Any]):
         self.place(epoch + 1)
         if self.is_stream:
             state, self._state = self._state, {}
-            return after_samples(self._stream(epoch, state), 0 if state else skip_samples)
+            batches = after_samples(self._stream(epoch, state), 0 if state else skip_samples)
+            return share_of(batches, self._share, keeps_all=self.keeps_all)
         return self._read(epoch, skip_samples)
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,13 +150,14 @@ class BaseDataLoader(DataLoader[Any]):
         return self._batch_sampler().num_batches(skip_samples)
 
     def size_of_batch(self, first_sample: int) -> int | None:
-        """Samples of the batch that begins with a sample of a pass; None of an iterable data set,
-        where only the batch itself tells."""
+        """Samples of the batch, of all processes together, that begins with a sample of a pass;
+        None of an iterable data set, where only the batch itself tells."""
         if self.is_stream or self.batch_size is None:
             return None
         if not has_length(self.sampler):
-            return self.batch_size
-        return min(self.batch_size, len(self.sampler) - first_sample)  # type: ignore[arg-type]
+            return self._batch_sampler().global_size
+        left = len(self.sampler) - first_sample  # type: ignore[arg-type]
+        return min(self._batch_sampler().global_size, left)
 
     def split_validation(self) -> "BaseDataLoader | None":
         """The loader of the validation samples, in a fixed order; None without a split."""
@@ -215,7 +221,7 @@ class BaseDataLoader(DataLoader[Any]):
     def _batch_sampler(self) -> SeededBatchSampler:
         assert self.batch_size is not None
         return SeededBatchSampler(self.sampler, self.batch_size, drop_last=self.drop_last,
-                                  seed=self.seed)
+                                  seed=self.seed, share=self._share, keeps_all=self.keeps_all)
 
     @contextlib.contextmanager
     def _loader(self, epoch: int) -> Iterator[DataLoader[Any]]:
@@ -239,6 +245,7 @@ class BaseDataLoader(DataLoader[Any]):
         with self._loader(epoch) as loader:
             batch_sampler: Any = loader.batch_sampler
             batch_sampler.epoch, batch_sampler.skip_samples = epoch, skip_samples
+            batch_sampler.keeps_all = self.keeps_all
             if self.num_workers or self.pin_memory:
                 yield from loader
             else:  # what torch's iterator does as well, without the 30 us that its profiling costs

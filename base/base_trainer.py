@@ -1,9 +1,10 @@
 """The life of a run: steps, epochs, validation, monitor, checkpoints, stop, resume."""
 
+import functools
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from base.monitor import Monitor, is_number
 from base.optimizers import StepWatch, learning_rates, other_optimizers
 from base.schedulers import Schedulers
 from base.start_checks import check_start, tell_unknown
+from base.together import agreed_log, gather_parts, reduction_of, take_part
 from base.updates import Updates
 from logger.console import plain_number
 from logger.history import History
 from logger.visualization import TensorboardWriter
 from utils.config.settings import TrainerConfig
 from utils.devices.parallel import compiler_told, place_if_unplaced, unwrap_model
-from utils.devices.precision import autocast
+from utils.devices.processes import Exchange, by_main, is_main_process, num_processes
 from utils.errors import ConfigError, RunError
 from utils.metric_tracker import make_tracker
 from utils.rng import RandomState
@@ -114,13 +116,15 @@ class BaseTrainer(Loops, ABC):
         self.saver = Saver(lambda: config.save_dir, save_freq=settings.save_freq,
                            keep_last=settings.keep_last, name=settings.checkpoint_name,
                            async_save=settings.async_save)
-        self.writer = TensorboardWriter(lambda: config.log_dir, self.logger, settings.tensorboard)
+        self.writer = TensorboardWriter(lambda: config.log_dir, self.logger,
+                                        settings.tensorboard and is_main_process())
         self.history = History(lambda: config.log_dir)
         self.callbacks = CallbackList([LossCheck(), *callbacks, StepLog()])
         self.schedulers = Schedulers(lr_scheduler, config)
         self.stop = Stop(settings.max_seconds)
         around = TrainerConfig.model_validate({}) if self.is_classic else settings
-        self.updates = Updates(around, device)
+        self._exchange = Exchange() if num_processes() > 1 else None
+        self.updates = Updates(around, device, reduction_of(self, around))
         self.average = None if around.ema_decay is None else AveragedModel(
             unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(around.ema_decay))
         self._step_watch = StepWatch(None)
@@ -163,13 +167,14 @@ class BaseTrainer(Loops, ABC):
             SystemExit: stopped by a signal (status 128 + its number) or by ``max_seconds``
                 (status 124), with everything saved.
         """
+        take_part(self)
         if not self._finish_resuming():
             return
         self._step_watch = StepWatch(self.optimizer, other_optimizers(vars(self)),
                                      num_steps=self.counters.step)
         check_start(self)
         with ending(self):
-            self.config.make_folder()
+            by_main(self.config.make_folder)
             self.callbacks.call("on_train_start", self)
             while True:
                 self._finish_what_has_no_batch_left()
@@ -194,7 +199,7 @@ class BaseTrainer(Loops, ABC):
         for name, lr in rates.items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
-        log = {key: plain_number(value) for key, value in log.items()}
+        log = agreed_log(self, {key: plain_number(value) for key, value in log.items()})
         self.schedulers.after_validation(log, self.mnt_metric)
         is_best = self.best_monitor.update(log, self.counters.step)
         if not (self.by_steps or self._is_cut_inside):
@@ -215,22 +220,11 @@ class BaseTrainer(Loops, ABC):
 
     def _loop(self, epoch: int) -> dict[str, Any]:
         self._is_drawing = self._is_cut_inside = False
-        with compiler_told(self.settings.compile), autocast(self.updates.precision, self.device):
+        with compiler_told(self.settings.compile), self.updates.around_epoch():
             log = self._train_epoch(epoch)
         if self._unfinished:  # the loop was left by break
             self._finish_batch()
         return log
-
-    def _finish_what_has_no_batch_left(self) -> None:
-        """Ends an epoch that has nothing left to train or to validate: its data ended with the last
-        validation, which could not be known then."""
-        if self.is_classic or not self.counters.batch or self.counters.unvalidated:
-            return
-        if self.len_epoch is None and not self.train_data.has_more(self.data_loader):
-            self.train_data.end_pass()
-            self._finish_epoch()
-            if self.is_over or self.saver.is_due(self.counters.epoch):
-                self._save_checkpoint(self.counters.epoch)
 
     def _count_own_loop(self) -> None:
         """An epoch of a loop that draws from the loader itself: all that is known is how many steps
@@ -255,21 +249,30 @@ class BaseTrainer(Loops, ABC):
     def _save_checkpoint(self, epoch: int | None, save_best: bool = False) -> None:
         """Writes the checkpoint of a finished epoch (None: of a validation inside one), which may
         be the best so far."""
-        state, finite = self._state()
-        self.saver.save_epoch(state, epoch, is_best=save_best, is_last=self.is_over, finite=finite,
-                              kept=self.best_monitor.kept, new=self.best_monitor.new)
-        settle_folder(self, is_best=save_best)
+        self._write(functools.partial(
+            self.saver.save_epoch, epoch=epoch, is_best=save_best, is_last=self.is_over,
+            kept=self.best_monitor.kept, new=self.best_monitor.new), is_best=save_best)
 
     def _save_latest(self) -> None:
         """Writes ``latest.pth`` between two steps of an epoch."""
-        self.saver.save_latest(*self._state())
-        settle_folder(self, is_best=False)
+        self._write(self.saver.save_latest, is_best=False)
+
+    def _write(self, save: Callable[..., None], *, is_best: bool) -> None:
+        state, finite = self._state()
+
+        def write() -> None:
+            save(state, finite=finite)
+            settle_folder(self, is_best=is_best)
+
+        by_main(write)
 
     def _state(self) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
         """A checkpoint's content, and what in it must be finite."""
         self.writer.flush()
-        return make_checkpoint(self._parts(), config=self.config.config,
-                               epoch=self.counters.epoch, monitor_best=self.mnt_best)
+        parts = self._parts()
+        state, finite = make_checkpoint(parts, config=self.config.config,
+                                        epoch=self.counters.epoch, monitor_best=self.mnt_best)
+        return gather_parts(state, networks_in(parts)), finite
 
     def _resume_checkpoint(self, resume_path: str | Path) -> None:
         """Takes a checkpoint; the state of what a subclass makes later waits for ``train``.

@@ -1,14 +1,12 @@
 """The switches for looking at a run before it is trained: --debug, --overfit, --dry-run."""
 
-import copy
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from base.evaluation import first_batches, named_loaders
+from base.evaluation import Copies, first_batches, named_loaders
 from base.optimizers import learning_rates
 from base.start_checks import without_trace
 from logger.console import table
@@ -32,19 +30,6 @@ def limited(config: Any, data_loader: Any, valid_data_loader: Any) -> tuple[Any,
         torch.autograd.set_detect_anomaly(True, check_nan=config.trainer.precision != "fp16")
         return tuple(first_batches(loader, 2) for loader in (data_loader, valid_data_loader))
     return data_loader, valid_data_loader
-
-
-class Copies:
-    """Gives the same batches again and again, whatever a model does to them in place."""
-
-    def __init__(self, batches: list[Any]) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(copy.deepcopy, self.batches)
 
 
 def describe(trainer: Any) -> None:

@@ -15,6 +15,8 @@ from utils.errors import RunError
 from utils.runs.folder import LATEST, is_finished
 from utils.signals import StopSignals
 
+TIME_UP = 1000  # no signal has such a number
+
 
 class StopRun(Exception):
     """Leaves the training loop between two steps, to save and stop."""
@@ -25,10 +27,14 @@ class Stop(StopSignals):
 
     Args:
         max_seconds: from entering the context on; None is no limit.
+
+    Attributes:
+        agreed: the code that several processes have agreed on; None in one process.
     """
 
     def __init__(self, max_seconds: float | None = None) -> None:
         super().__init__()
+        self.agreed: int | None = None
         self.max_seconds = math.inf if max_seconds is None else max_seconds
         self._deadline = math.inf
 
@@ -38,15 +44,23 @@ class Stop(StopSignals):
         return self
 
     @property
+    def code(self) -> int:
+        """Why this process was asked: the number of the signal, ``TIME_UP``, or 0."""
+        if self.received is not None:
+            return self.received
+        is_up = self._deadline < math.inf and time.monotonic() >= self._deadline
+        return TIME_UP if is_up else 0
+
+    @property
     def is_asked(self) -> bool:
-        return self.received is not None or (
-            self._deadline < math.inf and time.monotonic() >= self._deadline)
+        return bool(self.code if self.agreed is None else self.agreed)
 
     def reason(self) -> tuple[str, int]:
         """In words, and the exit status: 128 + signal, or as of the command timeout."""
-        if self.received is None:
+        code = self.code if self.agreed is None else self.agreed
+        if code == TIME_UP:
             return "the time is up (trainer.max_seconds)", 124
-        return f"stopped by {signal.Signals(self.received).name}", 128 + self.received
+        return f"stopped by {signal.Signals(code).name}", 128 + code
 
 
 @contextlib.contextmanager
@@ -94,7 +108,9 @@ def tell_nothing_to_do(trainer: Any) -> None:
     """A run that is over, resumed: what would make it go on. One that was killed after its last
     save is brought to its end."""
     monitor, epochs, folder = trainer.best_monitor, trainer.counters.epoch, trainer.config.folder
-    if folder.goes_on and trainer.config.resume.name == LATEST and not is_finished(folder.save_dir):
+    is_unfinished = folder.goes_on and trainer.config.resume.name == LATEST and (
+        not is_finished(folder.save_dir))
+    if is_unfinished and folder.is_writer:
         trainer.config.make_folder()
         settle_folder(trainer, is_best=False)
         folder.tell(_state_of_end(trainer), reason="", epoch=epochs)

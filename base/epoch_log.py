@@ -9,6 +9,7 @@ from base.optimizers import learning_rates
 from logger.console import VALID, WIDTH, loading_hint, number
 from logger.logger import BAR_SHOWS
 from logger.progress_bar import ProgressBar
+from utils.devices.processes import is_main_process
 
 MAX_SHOWN = 2  # losses on the bar and in the line; TensorBoard gets all
 
@@ -36,7 +37,7 @@ class StepLog(Callback):
 
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
         self._bar.update()
-        if batch_idx % trainer.log_step == 0:
+        if batch_idx % trainer.log_step == 0 and is_main_process():
             self._tell(trainer, batch_idx, batch)
 
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:

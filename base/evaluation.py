@@ -1,6 +1,7 @@
 """Validation: the data, and around it eval mode, no gradients, random streams left as they were."""
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -46,3 +47,16 @@ def first_batches(loaders: Any, count: int) -> Any:
     batches = list(islice(iter(loaders), count))
     set_states(loaders, states)
     return batches
+
+
+class Copies:
+    """Gives the same batches again and again, whatever a model does to them in place."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(copy.deepcopy, self.batches)

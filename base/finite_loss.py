@@ -4,21 +4,23 @@ from typing import Any
 
 from base.callback import Callback
 from base.optimizers import learning_rates
+from utils.devices.processes import gathered, num_processes
 from utils.errors import RunError
 
 
 class LossCheck(Callback):
     """Ends a run whose loss is NaN or infinite, before anything of it is saved.
 
-    Looks at each batch on the CPU, where that costs nothing; on a device, which would have to be
-    waited for, at log points.
+    Looks at each batch on the CPU, where that costs nothing; on a device or in other processes,
+    which would have to be waited for, at log points.
     """
 
     adds_to_log = False
 
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
-        if trainer.device.type == "cpu" or batch_idx % trainer.log_step == 0:
-            self._check(trainer, f"batch {batch_idx}", batch)
+        is_free = trainer.device.type == "cpu" and num_processes() == 1
+        if is_free or batch_idx % trainer.log_step == 0:
+            self._check(trainer, f"batch {batch_idx}", batch if is_free else None)
 
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
         self._check(trainer, "one of its last batches", None)
@@ -27,15 +29,16 @@ class LossCheck(Callback):
     def _check(trainer: Any, where: str, batch: Any) -> None:
         tracker = trainer.train_metrics
         name = tracker.not_finite() if hasattr(tracker, "not_finite") else None
+        name = next(filter(None, gathered(name)), None)  # together, or nobody would know of it
         if name is None:
             return
         indices, counters, loader = None, trainer.counters, trainer.data_loader
-        if batch is not None and trainer.device.type == "cpu" and hasattr(loader, "samples_at"):
+        if batch is not None and hasattr(loader, "samples_at"):
             size = trainer.num_samples(batch)
             indices = loader.samples_at(counters.passes, counters.samples - size, size)
         lrs = ", ".join(f"{key} {lr:g}" for key, lr in learning_rates(trainer.optimizer).items())
         samples = "" if indices is None else f" The samples of the batch: {indices}."
-        where += "" if trainer.device.type == "cpu" else " or before"
+        where += " or before" if batch is None else ""
         raise RunError(f"the {name} is not finite (epoch {counters.epoch + 1}, {where}, {lrs})."
                        f"{samples} Look at the data, try a lower lr; the last checkpoint is from "
                        "before")

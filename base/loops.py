@@ -18,8 +18,9 @@ from base.updates import Updates
 from logger.console import VALID
 from utils.batches import num_samples, to_device
 from utils.config.settings import TrainerConfig
-from utils.devices.parallel import unwrap_model
+from utils.devices.parallel import unwrap_model, without_processes
 from utils.devices.precision import autocast, read_outside
+from utils.devices.processes import Exchange, broadcast_state, gathered, rank
 from utils.errors import RunError
 
 
@@ -49,6 +50,7 @@ class Loops:
     train_data: TrainBatches
     len_epoch: int | None
     by_steps: bool
+    is_classic: bool
     start_epoch: Any
     is_over: Any
     device: torch.device
@@ -65,6 +67,7 @@ class Loops:
     model: Any
     average: Any
     updates: Updates
+    _exchange: Exchange | None  # with other processes
     _step_watch: StepWatch
     _rates: dict[str, float]  # the lr with which the last finished epoch was trained
     _resumed: Any
@@ -114,7 +117,7 @@ class Loops:
                 batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
                 self.writer.step, self.writer.mode = counters.step + 1, "train"
                 self._batch, self._unfinished = (batch, batch_idx), size
-                self.updates.begin(size if self.updates.is_plain else self.num_samples(batch))
+                self._begin_batch(batch, size)
                 yield batch_idx, batch
                 has_stepped = self._finish_batch()
                 is_last = data.is_last(self.len_epoch)
@@ -140,6 +143,7 @@ class Loops:
     def valid_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch on the device) of the validation data."""
         if hasattr(self.valid_data_loader, "place"):
+            self.valid_data_loader.keeps_all = True
             self.valid_data_loader.place(0)  # the same each time: epochs are compared
         self.num_evaluated = 0
         batches = read_outside(self.valid_data_loader, self.updates.precision, self.device)
@@ -160,13 +164,17 @@ class Loops:
             self._resumed.give(self._parts())
         previous, self.valid_data_loader = self.valid_data_loader, data_loader
         self.writer.step, self.writer.mode = self.counters.step, "valid"
-        trained, self.model = self.model, self.model if self.average is None else (
-            self.average.module)
+        trained, self.model = self.model, without_processes(self.model) if (
+            self.average is None) else self.average.module
+        for network in networks_in(self._parts()).values():
+            broadcast_state(network, buffers_only=True)
         try:
             with self.evaluation(), autocast(self.updates.precision, self.device):
                 if self.valid_metrics is not None:
                     self.valid_metrics.reset()
-                return dict(self._valid_epoch(self.counters.epoch + 1))
+                log = dict(self._valid_epoch(self.counters.epoch + 1))
+            self.num_evaluated = sum(gathered(self.num_evaluated))
+            return log
         finally:
             self.valid_data_loader, self.model = previous, trained
 
@@ -177,9 +185,24 @@ class Loops:
                 for prefix, loader in named_loaders(self.valid_data_loader)
                 for name, value in self.evaluate(loader).items()}
 
+    def _begin_batch(self, batch: Any, size: int) -> None:
+        own = size if self.updates.is_plain else self.num_samples(batch)
+        self.updates.begin(own)
+        if self._exchange is not None:
+            self._exchange.begin(own, size, self.stop.code)
+
+    def _share(self) -> float:
+        """Of the samples that all processes have in this batch, the part that is here."""
+        counts = [own for own, *_ in self._exchange.end()]  # type: ignore[union-attr]
+        return counts[rank()] / sum(counts)
+
     def _finish_batch(self) -> bool:
         """Counts a batch; whether there was a step."""
         (batch, batch_idx), size, self._unfinished = self._batch, self._unfinished, 0
+        if self._exchange is not None:
+            _, sizes, codes = zip(*self._exchange.end(), strict=True)
+            size = sum(sizes) if self.train_data.is_own_count else size
+            self.stop.agreed = max(codes)
         if self.train_data.is_last_drawn(self.len_epoch):
             self._step_what_waits()
         self.counters.finish_batch(size)
@@ -248,3 +271,14 @@ class Loops:
                            "call self.step()")
         self.counters.finish_epoch(self.start_epoch)
         self.schedulers.after_epoch()
+
+    def _finish_what_has_no_batch_left(self) -> None:
+        """Ends an epoch that has nothing left to train or to validate: its data ended with the last
+        validation, which could not be known then."""
+        if self.is_classic or not self.counters.batch or self.counters.unvalidated:
+            return
+        if self.len_epoch is None and not self.train_data.has_more(self.data_loader):
+            self.train_data.end_pass()
+            self._finish_epoch()
+            if self.is_over or self.saver.is_due(self.counters.epoch):
+                self._save_checkpoint(self.counters.epoch)

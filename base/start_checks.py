@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from base.checkpoint.state import check_plain
-from base.evaluation import first_batches, named_loaders
+from base.evaluation import Copies, first_batches, named_loaders
 from base.monitor import check_name, is_number
 from base.optimizers import each, learning_rates, wants_closure, warn_of_untrained
 from base.schedulers import planned_steps, takes_value
 from logger.console import VALID, plain_number
 from utils.config.settings import DEFAULTS
+from utils.devices.processes import num_processes
 from utils.errors import ConfigError
 from utils.metric_tracker import MetricTracker
 from utils.rng import preserved
@@ -28,12 +29,15 @@ def check_start(trainer: Any) -> None:
     Raises:
         ConfigError: a monitored name that will not come, or a schedule shorter than the run.
     """
+    if num_processes() > 1:
+        _check_processes(trainer)
     warn_of_untrained(trainer.model, "model", trainer.optimizer)
     warn_of_untrained(trainer.criterion, "loss", trainer.optimizer)
     has_closure = any(wants_closure(one) for _, one in each(trainer.optimizer))
     if has_closure and not trainer.updates.is_plain:
-        raise ConfigError("trainer.accumulate, clip_grad_norm and precision fp16 do not go with an "
-                          "optimizer that evaluates the loss several times in a step")
+        raise ConfigError("trainer.accumulate, clip_grad_norm, precision fp16 and several processes"
+                          " do not go with an optimizer that evaluates the loss several times in "
+                          "a step")
     if trainer.early_stop > 0 and trainer.mnt_mode == "off":
         logger.warning("trainer.early_stop has no effect without trainer.monitor")
     if hasattr(trainer.data_loader, "place"):  # for a loop that draws from the loader itself
@@ -70,6 +74,33 @@ def check_start(trainer: Any) -> None:
             map(takes_value, trainer.schedulers.each_epoch.values())):
         raise ConfigError("lr_scheduler: with several validation sets ReduceLROnPlateau needs to "
                           "know which value it follows: set trainer.monitor")
+
+
+def _check_processes(trainer: Any) -> None:
+    """Whether several processes can share the work.
+
+    Raises:
+        ConfigError: each of them would do all of it.
+    """
+    if trainer.is_classic:
+        raise ConfigError("several processes need a trainer that is given its data_loader and "
+                          "draws its batches by self.train_batches()")
+    loaders = named_loaders(trainer.valid_data_loader)
+    for label, loader in [("data_loader", trainer.data_loader),
+                          *((f"valid_data_loader {name}".rstrip("_ "), one)
+                            for name, one in loaders)]:
+        is_shared = hasattr(loader, "keeps_all") or isinstance(loader, (list, Copies))
+        if not is_shared:
+            raise ConfigError(f"{label}: a {type(loader).__name__} gives each of the several "
+                              "processes all of the data; derive it from BaseDataLoader, which "
+                              "gives each its share")
+    for name, loader in loaders:
+        if hasattr(loader, "keeps_all"):
+            loader.keeps_all = True
+        count = getattr(loader, "n_samples", None)
+        if count is not None and count < num_processes():
+            raise ConfigError(f"valid_data_loader {name}: has fewer samples ({count}) than there "
+                              f"are processes ({num_processes()})")
 
 
 def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:

@@ -1,13 +1,17 @@
 """What is between a loss and an optimizer's step: precision, accumulation, clipping."""
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from utils.devices.precision import make_scaler, outside_autocast
+from utils.devices.parallel import Reduction
+from utils.devices.precision import autocast, make_scaler, outside_autocast
+from utils.devices.processes import sum_gradients
 from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -38,11 +42,10 @@ class Group:
         for parameter in parameters:
             parameter.grad = None
 
-    def give(self, parameters: list[nn.Parameter]) -> list[torch.Tensor]:
-        """Gives them to the parameters, those that there are."""
+    def give(self, parameters: list[nn.Parameter]) -> None:
+        """Gives them to the parameters."""
         for parameter, mean in zip(parameters, self.means, strict=True):
             parameter.grad = mean
-        return [mean for mean in self.means if mean is not None]
 
     def fits(self, parameters: list[nn.Parameter]) -> bool:
         """Whether it was made of these parameters, as far as one can see."""
@@ -70,18 +73,22 @@ class Updates:
     Args:
         settings: of the trainer.
         device: that the networks are on.
+        reduction: of gradients over several processes; None alone.
 
     Attributes:
-        samples: of the last update.
+        samples: of the last update, in this process.
     """
 
-    def __init__(self, settings: Any, device: torch.device) -> None:
+    def __init__(self, settings: Any, device: torch.device,
+                 reduction: Reduction | None = None) -> None:
         self.accumulate = settings.accumulate
         self.max_norm = settings.clip_grad_norm
         self.precision = settings.precision
         self.device = device
         self.scaler = make_scaler(self.precision, device)
-        self.is_plain = self.accumulate == 1 and not self.max_norm and self.scaler is None
+        self.reduction = reduction
+        self.is_plain = reduction is None and (
+            self.accumulate == 1 and not self.max_norm and self.scaler is None)
         self.groups: dict[str, Group] = {}
         self.samples = self.skipped = 0  # updates that fp16 left out, since the last log
         self._size = 0
@@ -89,9 +96,18 @@ class Updates:
         self._unscaled: set[str] = set()
         self._made: set[str] = set()
 
+    @contextlib.contextmanager
+    def around_epoch(self) -> Iterator[None]:
+        """Context of an epoch: its precision, and how gradients come together."""
+        with autocast(self.precision, self.device), (
+                contextlib.nullcontext() if self.reduction is None else self.reduction.off()):
+            yield
+
     def begin(self, num_samples: int) -> None:
         """A batch comes."""
         self._size = num_samples
+        if self.reduction is not None:
+            self.reduction.begin()
 
     def backward(self, loss: torch.Tensor) -> None:
         """Computes the gradients of a batch's mean loss, added to those that are there."""
@@ -130,8 +146,13 @@ class Updates:
         group, parameters = self.groups.pop(name, None), parameters_of(optimizer)
         if group is None or not group.fits(parameters):
             return None
-        gradients = group.give(parameters)
+        group.give(parameters)
         self.samples = group.samples
+        if self.reduction is not None:
+            left = self.reduction.left(parameters)
+            if left:
+                sum_gradients(left, group.samples)
+        gradients = [one.grad for one in parameters if one.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, self.max_norm) if self.max_norm else None
         if self.scaler is not None:
             largest = norm if norm is not None else nn.utils.get_total_norm(gradients, math.inf)

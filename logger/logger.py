@@ -9,6 +9,7 @@ from typing import Any
 
 from logger.progress_bar import write_above
 from utils.config.json_file import read_json
+from utils.devices.processes import is_main_process, rank
 
 CONFIG_FILE = Path(__file__).with_name("logger_config.json")
 RESULT = 35  # above WARNING, for the end result that is shown at every verbosity
@@ -33,11 +34,14 @@ class ConsoleHandler(logging.StreamHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return f"warning: {text}" if record.levelno == logging.WARNING else text
+        text = f"warning: {text}" if record.levelno == logging.WARNING else text
+        return text if is_main_process() else f"[process {rank()}] {text}"
 
     def emit(self, record: logging.LogRecord) -> None:
         is_on_bar = getattr(record, "is_on_bar", False) and sys.stderr.isatty()
         level = _console_levels.get(record.name, _console_levels.get("", logging.NOTSET))
+        if not is_main_process() and record.levelno in (logging.DEBUG, logging.INFO, RESULT):
+            return  # the main process says it
         if record.levelno < level or is_on_bar or getattr(record, "is_file_only", False):
             return
         try:

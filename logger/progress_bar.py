@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Any, TextIO
 
+from utils.devices.processes import is_main_process
+
 WITH_TOTAL = "{desc} |{bar}| {percentage:3.0f}% {remaining} left"
 WITHOUT_TOTAL = "{desc}  {n_fmt} batches  {elapsed}"
 LEFT_TO_BAR = 32  # columns: the bar, percent and time left
@@ -25,7 +27,7 @@ class ProgressBar:
             total: batches, or None if nobody knows. done: of these, already.
         """
         self.close()
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or not is_main_process():
             return
         from tqdm import tqdm
 

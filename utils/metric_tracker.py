@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from utils.devices.processes import gathered, num_processes
 from utils.errors import RunError
 
 
@@ -105,7 +106,8 @@ class MetricTracker:
         return float(self._totals[key]) / count if count else math.nan  # waits for the device
 
     def result(self) -> dict[str, Any]:
-        """A fresh dict of the means; what was never updated is absent. Waits for the device.
+        """A fresh dict of the means, of several processes over the samples of all; what was never
+        updated is absent. Waits for the device.
 
         Of a metric of the whole set: a number; a vector as one number for each entry
         (``name_0``, ..., or as ``entry_names`` say), a dict likewise (``name_key``); a table as
@@ -114,13 +116,30 @@ class MetricTracker:
         Raises:
             RunError: it is something else, or a vector of another length than its names.
         """
-        means: dict[str, Any] = {key: self.avg(key) for key, count in self._counts.items() if count}
-        if any(self._counts.values()):
+        totals, counts = self._of_all_processes()
+        means: dict[str, Any] = {key: float(totals[key]) / count
+                                 for key, count in counts.items() if count}
+        if means:
             for name, metric in self.whole_set.items():
+                if _is_plain(metric) and num_processes() > 1:
+                    raise RunError(f"{name}: {type(metric).__name__} cannot be computed over "
+                                   "several processes: derive it from torchmetrics.Metric")
                 with warnings.catch_warnings():  # what it saw before a resume does not count there
                     warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
                     means |= _flat(name, metric.compute(), getattr(metric, "entry_names", None))
         return means
+
+    def _of_all_processes(self) -> tuple[dict[str, Any], dict[str, float]]:
+        if num_processes() == 1:
+            return self._totals, self._counts
+        totals: dict[str, Any] = {}
+        counts: dict[str, float] = {}
+        own = {key: (float(self._totals.get(key, 0.0)), count)
+               for key, count in self._counts.items()}
+        for theirs in gathered(own):
+            for key, (total, count) in theirs.items():
+                totals[key], counts[key] = totals.get(key, 0.0) + total, counts.get(key, 0) + count
+        return totals, counts
 
     def not_finite(self) -> str | None:
         """The name of a loss (``loss`` or ``..._loss``) of which not every value so far was finite,

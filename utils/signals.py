@@ -10,6 +10,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from utils.devices.processes import is_main_process
+
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1")
                 if hasattr(signal, name)]
 
@@ -47,6 +49,8 @@ class StopSignals:
             self._is_interrupted = True
         if self.received is None:
             self.received = number
+            if not is_main_process():
+                return
             again = "; Ctrl-C again quits at once" if number == signal.SIGINT else ""
             # not by the log: the signal may have come while that was writing a line
             with contextlib.suppress(OSError):

@@ -18,12 +18,13 @@ from base.schedulers import (
     section_of,
     takes_value,
 )
+from utils.devices.processes import num_processes, rank
 from utils.errors import CheckpointError
 from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint
 from utils.runs.folder import BEST
 
 # what a checkpoint need not have, or the run
-APART = ("model", "optimizer", "lr_scheduler", "updates", "average")
+APART = ("model", "optimizer", "lr_scheduler", "updates", "average", RANDOM)
 logger = logging.getLogger(__name__)
 
 
@@ -84,7 +85,12 @@ class Resumed:
             logger.warning("%s is of an older layout: scheduler, random generators and patience "
                            "start anew", self.source)
             return
-        states = self._states()
+        states, saved = self._states(), len(self.checkpoint.get("rank_parts") or [{}])
+        if saved != num_processes() and states["counters"]["batch"]:
+            raise CheckpointError(
+                f"{self.source}: the run was stopped inside an epoch in {saved} process(es), and "
+                f"there are {num_processes()} now. Go on with as many, or from the checkpoint of "
+                "an epoch")
         check_names({name: part for name, part in parts.items() if name not in APART},
                     {name: state for name, state in states.items() if name not in APART})
         if "average" in states.keys() - parts.keys():
@@ -95,7 +101,8 @@ class Resumed:
 
     def _states(self) -> dict[str, Any]:
         ranks = self.checkpoint.get("rank_parts") or [{}]
-        return {**self.checkpoint.get("parts", {}), **ranks[0]}
+        own = ranks[rank()] if rank() < len(ranks) else {}
+        return {**self.checkpoint.get("parts", {}), **own}
 
     def _give_classic(self, name: str, part: Any) -> None:
         """What a checkpoint of the classic template has of a part."""

@@ -63,16 +63,22 @@ class SeededBatchSampler(Sampler[list[int]]):
         batch_size: samples per batch.
         drop_last: leave out a last batch that is not full.
         seed: of the fetches.
+        share: (n, of how many): of several processes, which each get their part of all batches
+            that are read at once. A last one with fewer samples than processes is left out.
+        keeps_all: it is not; some get nothing of it.
 
     Attributes:
         epoch, skip_samples: where the next ``iter`` starts.
     """
 
-    def __init__(self, sampler: Any, batch_size: int, *, drop_last: bool, seed: int) -> None:
+    def __init__(self, sampler: Any, batch_size: int, *, drop_last: bool, seed: int,
+                 share: tuple[int, int] = (0, 1), keeps_all: bool = False) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.seed = seed
+        self.share = share
+        self.keeps_all = keeps_all
         self.epoch = 0
         self.skip_samples = 0
 
@@ -87,11 +93,16 @@ class SeededBatchSampler(Sampler[list[int]]):
         return self._cut(indices, epoch, skip_samples)
 
     def _cut(self, indices: Iterator[int], epoch: int, first: int) -> Iterator[list[int]]:
-        for start in itertools.count(first, self.batch_size):
-            batch = list(itertools.islice(indices, self.batch_size))
-            if not batch or (len(batch) < self.batch_size and self.drop_last):
+        number, count = self.share
+        for start in itertools.count(first, self.global_size):
+            batch = list(itertools.islice(indices, self.global_size))
+            if not batch or (len(batch) < self.global_size and self.drop_last):
                 return
-            yield SeededBatch(batch, mix_seed(self.seed, epoch, start))
+            if len(batch) < count and not self.keeps_all:
+                return
+            begin, end = (len(batch) * part // count for part in (number, number + 1))
+            if begin < end:
+                yield SeededBatch(batch[begin:end], mix_seed(self.seed, epoch, start + begin))
 
     def _foreign_order(self, epoch: int) -> Iterator[int]:
         """What another kind of sampler draws, made to follow from (seed, epoch) as well."""
@@ -108,14 +119,23 @@ class SeededBatchSampler(Sampler[list[int]]):
                 return
             yield from drawn
 
+    @property
+    def global_size(self) -> int:
+        """Samples of the batches of all processes together."""
+        return self.batch_size * self.share[1]
+
     def num_batches(self, skip_samples: int = 0) -> int:
         """How many are left of a pass after so many of its samples.
 
         Raises:
             TypeError: the sampler has no length.
         """
-        samples = max(len(self.sampler) - skip_samples, 0)
-        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+        samples, (number, count) = max(len(self.sampler) - skip_samples, 0), self.share
+        full, rest = divmod(samples, self.global_size)
+        if self.drop_last:
+            return full
+        is_mine = rest * (number + 1) // count > rest * number // count
+        return full + (is_mine if self.keeps_all else rest >= count)
 
     def __len__(self) -> int:
         return self.num_batches()
@@ -127,3 +147,19 @@ def has_length(thing: Any) -> bool:
         return isinstance(thing, Sized) and len(thing) >= 0
     except (TypeError, NotImplementedError):
         return False
+
+
+def share_of(batches: Iterator[Any], share: tuple[int, int], *, keeps_all: bool) -> Iterator[Any]:
+    """Of each so many batches as there are processes the n-th. All of them are read before it is
+    given, so that their data set is at the same place in each process.
+
+    Args:
+        share: (n, of how many). keeps_all: as of ``SeededBatchSampler``.
+    """
+    number, count = share
+    if count == 1:
+        yield from batches
+    for first in batches:
+        group = [first, *itertools.islice(batches, count - 1)]
+        if len(group) == count or (keeps_all and number < len(group)):
+            yield group[number]

@@ -28,12 +28,14 @@ class TrainBatches:
         counters: say where to draw from; the caller counts each batch there when it is finished.
 
     Attributes:
+        is_own_count: whether ``count`` knew of this process's samples only.
         seconds_waited: for the loader, so far. num_drawn, num_samples: batches, and
             samples in them, that this process trained on.
     """
 
     def __init__(self, counters: Counters) -> None:
         self.counters = counters
+        self.is_own_count = False
         self.seconds_waited = 0.0
         self.num_drawn = self.num_samples = 0
         self._iterator: Iterator[Any] | None = None
@@ -107,6 +109,7 @@ class TrainBatches:
         """Samples of a batch, as they are counted to find the place again."""
         size = loader.size_of_batch(self.counters.samples) if (
             hasattr(loader, "size_of_batch")) else None
+        self.is_own_count = size is None
         size = size or num_samples(batch)
         self.num_samples += size
         return size
@@ -135,6 +138,7 @@ class TrainBatches:
         if loader_state:
             loader.load_state_dict(loader_state)
         if hasattr(loader, "place"):
+            loader.keeps_all = False  # validation may have read it
             loader.place(self.counters.passes, self.counters.samples)
             return iter(loader)
         start, self._start_of_pass = self._start_of_pass, None

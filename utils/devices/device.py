@@ -4,6 +4,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING
 
+from utils.devices.processes import local_rank, num_processes
+
 if TYPE_CHECKING:
     import torch
 
@@ -17,11 +19,15 @@ def prepare_device(n_gpu_use: int) -> "tuple[torch.device, list[int]]":
         n_gpu_use: 0 is the CPU. Without CUDA, 1 or more is Apple's GPU if there is one.
 
     Returns:
-        The device to place the model on, and the ids of the GPUs to use: the first ones.
+        The device to place the model on, and the ids of the GPUs to use: the first ones; of
+        several processes on a machine each its own.
     """
     import torch
 
     present = torch.cuda.device_count()
+    if num_processes() > 1:  # each has one
+        ids = [local_rank()] if n_gpu_use > 0 and present else []
+        return torch.device("cuda", local_rank()) if ids else torch.device("cpu"), ids
     if n_gpu_use > 0 and not present and torch.backends.mps.is_available():
         return torch.device("mps"), []
     if n_gpu_use > present:

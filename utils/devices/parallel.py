@@ -1,28 +1,33 @@
 """One model on one or several devices, and the bare model inside its wrappers."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from utils.devices.device import prepare_device
+from utils.devices.processes import num_processes
 from utils.errors import ConfigError, RunError
 
 
 def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *,
-                channels_last: bool = False,
-                compiled: bool | dict[str, Any] = False) -> nn.Module:
-    """Moves the model; more than one id wraps it in DataParallel, unless somebody already has.
+                channels_last: bool = False, compiled: bool | dict[str, Any] = False,
+                strategy: str = "auto", find_unused: bool = False) -> nn.Module:
+    """Moves the model. Several processes wrap it in DistributedDataParallel; in one process, more
+    than one id in DataParallel, unless somebody already has.
 
     Args:
         channels_last: keep convolutions' weights in channels-last layout.
         compiled: let torch.compile make it fast, perhaps with options; its first batches take long.
+        strategy: "auto" is as said above; "single", "dp" or "ddp" insist.
+        find_unused: of several processes, let the model leave out parameters in a step.
 
     Raises:
-        ConfigError: torch.compile does not take the options.
+        ConfigError: torch.compile does not take the options, or the strategy is not to be had.
     """
+    _check_strategy(strategy)
     model = model.to(device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -33,9 +38,78 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
         except (TypeError, RuntimeError, ValueError) as error:
             raise ConfigError(f"trainer.compile: torch.compile refuses {options}: {error}"
                               ) from error
-    if len(device_ids) > 1 and not isinstance(model, nn.DataParallel):
+    if num_processes() > 1:
+        if any(one.requires_grad for one in model.parameters()):
+            model = nn.parallel.DistributedDataParallel(
+                model, device_ids=device_ids or None, find_unused_parameters=find_unused)
+    elif len(device_ids) > 1 and strategy != "single" and not isinstance(model, nn.DataParallel):
         model = nn.DataParallel(model, device_ids=device_ids)
     return model
+
+
+def _check_strategy(strategy: str) -> None:
+    count = num_processes()
+    if strategy == "ddp" and count == 1:
+        raise ConfigError("trainer.strategy: ddp is of several processes: start them by torchrun")
+    if strategy in ("single", "dp") and count > 1:
+        raise ConfigError(f"trainer.strategy: {strategy} is of one process, but there are {count}: "
+                          "set auto or ddp")
+
+
+def without_processes(model: Any) -> Any:
+    """The model as it is in this process alone, for validation: nothing waits for others."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+class Reduction:
+    """What DistributedDataParallel has done: made gradients means over the samples of all processes
+    while they were computed.
+
+    Args:
+        model: wrapped, or not.
+        is_on: whether it is to; else gradients stay those of this process (``off``).
+        share: gives this process's share of the samples of the batch.
+    """
+
+    def __init__(self, model: nn.Module, share: Callable[[], float], *, is_on: bool) -> None:
+        self.is_on = is_on
+        self._share = share
+        self._has_run = False
+        self._wrapper = model if (
+            isinstance(model, nn.parallel.DistributedDataParallel)) else None
+        self._reduced: set[int] = set()  # ids of the parameters that it knows of
+        if self._wrapper is not None and is_on:
+            self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
+            # torch wants the function's annotations to be its own types
+            self._wrapper.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
+            self._wrapper.register_forward_pre_hook(self._note)
+
+    def off(self) -> contextlib.AbstractContextManager[Any]:
+        """Context for an epoch."""
+        if self._wrapper is None or self.is_on:
+            return contextlib.nullcontext()
+        return self._wrapper.no_sync()
+
+    def begin(self) -> None:
+        """A batch comes."""
+        self._has_run = False
+
+    def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+        """Those whose gradients are still those of this process."""
+        if not self._has_run:
+            return parameters
+        return [one for one in parameters if id(one) not in self._reduced]
+
+    def _note(self, *_: Any) -> None:
+        self._has_run |= torch.is_grad_enabled()
+
+    def _sum(self, bucket: Any) -> Any:
+        """Over all processes, each with its share."""
+        from torch import distributed
+
+        flat = bucket.buffer().mul_(self._share())
+        future = distributed.all_reduce(flat, async_op=True).get_future()
+        return future.then(lambda done: done.value()[0])
 
 
 @contextlib.contextmanager

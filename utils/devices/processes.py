@@ -1,17 +1,263 @@
-"""Several processes of one run, as torchrun starts them."""
+"""Several processes of one run, as torchrun starts them; alone, all answers are plain."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    import torch
+
+BUCKET = 2**23  # numbers that are sent at once
+_control: Any = None  # the group of processes for what is no gradient, on the CPU
 
 
-def refuse_several_processes() -> None:
-    """Stops before several processes train the same thing into the same folder.
+def num_processes() -> int:
+    """How many processes the run has."""
+    return _number("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return _number("RANK", 0)
+
+
+def local_rank() -> int:
+    """Which of those on this machine."""
+    return _number("LOCAL_RANK", 0)
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files and the console, for all."""
+    return rank() == 0
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"the environment's {name}: expected a number, got {text!r}; processes "
+                          "are started by torchrun") from None
+
+
+@contextlib.contextmanager
+def joined(*, on_gpu: bool) -> Iterator[None]:
+    """Inside, the processes of the run talk to each other; within another such context, as before.
+
+    Args:
+        on_gpu: gradients are on GPUs, if there are any.
 
     Raises:
-        ConfigError: this is one of several processes.
+        ConfigError: they were not started by torchrun, or there are fewer GPUs.
+        RunError: another process ended.
     """
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    if world_size not in ("", "0", "1"):
-        raise ConfigError(f"expected one process, got {world_size} (torchrun): training in several "
-                          "processes is not supported; start one and set n_gpu in the config")
+    global _control
+    if num_processes() == 1 or _control is not None:
+        yield
+        return
+    import torch
+    from torch import distributed
+
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+               if name not in os.environ]
+    if missing:
+        raise ConfigError(f"WORLD_SIZE is {num_processes()}, but {', '.join(missing)} is missing: "
+                          "start several processes by torchrun")
+    is_on_gpu = on_gpu and torch.cuda.is_available()
+    if is_on_gpu and local_rank() >= torch.cuda.device_count():
+        raise ConfigError(f"process {local_rank()} of this machine has no GPU, there are "
+                          f"{torch.cuda.device_count()}: start fewer by --nproc-per-node, or set "
+                          "n_gpu to 0 for the CPU")
+    if is_on_gpu:
+        torch.cuda.set_device(local_rank())
+    distributed.init_process_group("nccl" if is_on_gpu else "gloo")
+    _control = distributed.new_group(backend="gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        if _is_lost(error):
+            raise RunError("another process of the run ended; its own message says why") from None
+        raise
+    distributed.destroy_process_group()  # not after an error, when it may wait for the others
+    _control = None
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether an error is that of a connection to a process which is gone."""
+    from torch import distributed
+
+    return isinstance(error, distributed.DistError) or any(text in str(error) for text in (
+        "Connection closed by peer", "Connection reset by peer", "Broken pipe"))
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes, in their order."""
+    if num_processes() == 1:
+        return [value]
+    from torch import distributed
+
+    values = [None] * num_processes()
+    distributed.all_gather_object(values, value, group=_control)
+    return values
+
+
+def gathered_by_main(value: Any) -> list[Any]:
+    """The same in the main process; in others what they gave."""
+    if num_processes() == 1:
+        return [value]
+    from torch import distributed
+
+    values = [None] * num_processes() if is_main_process() else None
+    distributed.gather_object(value, values, group=_control)
+    return [value] if values is None else values
+
+
+def from_main(value: Any) -> Any:
+    """The value of the main process."""
+    if num_processes() == 1:
+        return value
+    from torch import distributed
+
+    values = [value]
+    distributed.broadcast_object_list(values, group=_control)
+    return values[0]
+
+
+def any_process(flag: bool) -> bool:
+    """Whether it holds in one of the processes at least."""
+    return any(gathered(flag))
+
+
+def by_main(function: Callable[[], Any]) -> None:
+    """Lets the main process call it, while the others wait.
+
+    Raises:
+        RunError: it failed there; there its own error.
+    """
+    error: Exception | None = None
+    if is_main_process():
+        try:
+            function()
+        except Exception as caught:
+            error = caught
+    if num_processes() == 1 and error is None:
+        return
+    text = from_main(None if error is None else f"{type(error).__name__}: {error}") if (
+        num_processes() > 1) else None
+    if error is not None:
+        raise error
+    if text is not None:
+        raise RunError(f"the main process failed with {text}")
+
+
+@contextlib.contextmanager
+def first_on_machine() -> Iterator[None]:
+    """The first process of each machine does it before the others: they find the data there."""
+    if num_processes() > 1 and local_rank() > 0:
+        gathered(None)
+    yield
+    if num_processes() > 1 and local_rank() == 0:
+        gathered(None)
+
+
+class Exchange:
+    """Whole numbers that the processes tell each other while they go on."""
+
+    def __init__(self) -> None:
+        self._rows: Any = None
+        self._work: Any = None
+
+    def begin(self, *numbers: int) -> None:
+        """Tells the others these of this process."""
+        import torch
+        from torch import distributed
+
+        self._rows = torch.zeros(num_processes(), len(numbers), dtype=torch.int64)
+        self._rows[rank()] = torch.tensor(numbers)
+        self._work = distributed.all_reduce(self._rows, group=_control, async_op=True)
+
+    def end(self) -> list[list[int]]:
+        """Those of all processes; waits for them."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+        return self._rows.tolist()
+
+
+def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) -> int:
+    """Gives all processes the mean gradient over the samples of all.
+
+    Args:
+        parameters: the same in each; they may have gradients in some of them only.
+        num_samples: of which the gradients here are the mean.
+
+    Returns:
+        The samples of all.
+    """
+    import torch
+    from torch import distributed
+
+    table = torch.tensor([num_samples, *(one.grad is not None for one in parameters)])
+    distributed.all_reduce(table, group=_control)
+    total, *counts = table.tolist()
+    present = [one for one, count in zip(parameters, counts, strict=True) if count]
+    with torch.no_grad():
+        for bucket in _buckets(present):
+            flat = torch.cat([torch.zeros_like(one).flatten() if one.grad is None
+                              else one.grad.flatten() for one in bucket])
+            distributed.all_reduce(flat.mul_(num_samples / total))
+            for one, part in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+                one.grad = part.view_as(one)
+    return total
+
+
+def _buckets(parameters: Sequence[Any]) -> Iterator[list[Any]]:
+    """Neighbours of one type, as many as are sent at once."""
+    bucket: list[Any] = []
+    for one in parameters:
+        if bucket and (one.dtype != bucket[0].dtype or sum(map(_size, bucket)) > BUCKET):
+            yield bucket
+            bucket = []
+        bucket.append(one)
+    if bucket:
+        yield bucket
+
+
+def _size(tensor: Any) -> int:
+    return tensor.numel()
+
+
+def broadcast_state(module: "torch.nn.Module", *, buffers_only: bool = False) -> None:
+    """Gives all processes the main one's weights and buffers of a network."""
+    if num_processes() == 1:
+        return
+    from torch import distributed
+
+    tensors = [*module.buffers()] if buffers_only else [*module.parameters(), *module.buffers()]
+    for tensor in tensors:
+        distributed.broadcast(tensor.detach(), 0)
+
+
+def check_equal_weights(networks: dict[str, "torch.nn.Module"]) -> None:
+    """Whether the processes have the same weights, as they must.
+
+    Raises:
+        RunError: they went different ways.
+    """
+    if num_processes() == 1:
+        return
+    import torch
+
+    named = {f"{name}.{key}": one for name, network in networks.items()
+             for key, one in network.named_parameters()}
+    sums = torch.stack([one.detach().double().sum() for one in named.values()]).tolist() if (
+        named) else []
+    everywhere = gathered(list(map(repr, sums)))  # NaN is no number, but the same text
+    names = [name for name, *texts in zip(named, *everywhere, strict=True) if len({*texts}) > 1]
+    if names:
+        raise RunError(f"the weights of the processes differ: {', '.join(names[:5])}. Each "
+                       "optimizer has to be stepped by self.step(), each network's loss to come "
+                       "from the same calls in all processes")

@@ -11,6 +11,7 @@ from typing import Any
 
 from utils.config.json_file import replace_json
 from utils.config.settings import FILE_NAME, MAX_NAME
+from utils.devices.processes import is_main_process
 from utils.errors import ConfigError, RunError
 from utils.runs.environment import environment
 
@@ -38,6 +39,7 @@ class RunFolder:
 
     Attributes:
         save_dir, log_dir: the two folders; with a timestamp they are final once they are made.
+        is_writer: whether this process writes there; of several it is the main one.
         goes_on: whether an earlier run's folder is taken.
     """
 
@@ -47,6 +49,7 @@ class RunFolder:
             if text and (problem := name_problem(text)):
                 raise ConfigError(f"{option}: {problem}")
         self.is_made = self.is_recorded = False
+        self.is_writer = is_main_process()
         self._lock: Any = None
         found = None if resume is None else _place_of(resume.resolve().parent)
         if restart is not None:
@@ -68,6 +71,9 @@ class RunFolder:
             ConfigError: the chosen ``run_id`` is taken.
             RunError: the folder cannot be made, or another process writes to it.
         """
+        if not self.is_writer:
+            self.is_made = True
+            return
         try:
             if self.goes_on or self.run_id == "":
                 self.save_dir.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,164 @@
+"""Runs that one process does alone, or several under torchrun, with the same result.
+
+As a script: ``jobs.py FOLDER NAME ...`` runs them, and the main process writes what they gave.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+from torchmetrics.classification import BinaryAUROC
+
+from base import BaseDataLoader
+from parse_config import ConfigParser
+from tests.framework.toy.trainer import Trainer
+from utils.devices.parallel import place_model
+from utils.devices.processes import is_main_process, joined, num_processes
+from utils.rng import set_seed
+from utils.runs.one_run import one_run
+
+SAMPLES, VALID, GLOBAL_BATCH = 101, 37, 24
+
+
+class Rows(Dataset[Any]):
+    def __init__(self, count: int = SAMPLES) -> None:
+        self.rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(count))
+        self.target = (self.rows.sum(1) > 0).long()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index], self.target[index]
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        rows = Rows(96)
+        return (rows[index] for index in range(96))
+
+
+class TwoNetworks(Trainer):
+    """The second one is no part of the model, and each has its optimizer."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        torch.manual_seed(5)
+        self.other = nn.Linear(6, 2)
+        self.optimizer = {"one": self.optimizer,
+                          "other": torch.optim.SGD(self.other.parameters(), lr=0.3)}
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        rows, target = batch
+        self.zero_grad()
+        output = self.model(rows) + self.other(rows)
+        loss = self.criterion(output, target)
+        self.backward(loss)
+        self.step()
+        return output, target, loss
+
+
+class Bypasses(Trainer):
+    """Calls a part of the model, not the model."""
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        rows, target = batch
+        self.zero_grad()
+        output = getattr(self.model, "module", self.model)(rows)
+        loss = self.criterion(output, target)
+        self.backward(loss)
+        self.step()
+        return output, target, loss
+
+
+class GoesBackByItself(Trainer):
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
+
+
+class AddsItsOwn(Trainer):
+    """Values of its own: a mean by the tracker, and one that knows of no other process."""
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        output, target, loss = super()._train_step(batch, batch_idx)
+        self.train_metrics.update("ones", target.float().mean(), len(target))
+        return output, target, loss
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        return {**super()._train_epoch(epoch), "own": torch.rand(1).item()}
+
+
+def accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (output.argmax(1) == target).float().mean()
+
+
+class Auroc(BinaryAUROC):
+    def update(self, output: Any, target: Any) -> None:  # type: ignore[override]
+        super().update(output.softmax(1)[:, 1], target)
+
+
+def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
+            batches: int = 1, shuffle: bool = True, dropout: float = 0.0,
+            is_stream: bool = False, metrics: Any = None, callbacks: Any = (),
+            unused: bool = False, **settings: Any) -> dict[str, Any]:
+    """What came of a run. Of each global batch every process has its share, in so many batches."""
+    config = ConfigParser({"name": "x", "seed": 3, "trainer": {
+        "epochs": 2, "save_dir": str(folder), "verbosity": 2, "tensorboard": False,
+        "log_steps": 1, "monitor": "min val_loss", **settings}}, resume,
+        run_id=None if resume else "run")
+    with one_run(config):
+        set_seed(3)
+        size = GLOBAL_BATCH // num_processes() // batches
+        loader = BaseDataLoader(Stream() if is_stream else Rows(), size,
+                                shuffle=shuffle and not is_stream)
+        valid = BaseDataLoader(Rows(VALID), 8)
+        model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
+        if unused:
+            model[0].unused = nn.Parameter(torch.ones(3))
+        placed = place_model(model, torch.device("cpu"), [], strategy=config.trainer.strategy,
+                             find_unused=config.trainer.find_unused_parameters)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+        trainer = kind(placed, nn.functional.cross_entropy, metrics or [accuracy, Auroc()],
+                       optimizer, config, torch.device("cpu"), loader, valid, schedule,
+                       callbacks=callbacks)
+        trainer.train()
+        return result_of(trainer)
+
+
+def result_of(trainer: Any) -> dict[str, Any]:
+    networks = [getattr(trainer, name) for name in ("model", "other") if hasattr(trainer, name)]
+    return {"weights": torch.cat([one.detach().flatten() for network in networks
+                                  for one in network.parameters()]),
+            "rows": trainer.history.rows(), "step": trainer.counters.step,
+            "counters": trainer.counters.state_dict(), "evaluated": trainer.num_evaluated}
+
+
+JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "plain": lambda folder: trained(folder),
+    "accumulated": lambda folder: trained(folder, batches=2, accumulate=2),
+    "clipped": lambda folder: trained(folder, clip_grad_norm=0.05),
+    "averaged": lambda folder: trained(folder, ema_decay=0.5),
+    "two networks": lambda folder: trained(folder, kind=TwoNetworks),
+    "bypass": lambda folder: trained(folder, kind=Bypasses),
+    "own backward": lambda folder: trained(folder, kind=GoesBackByItself),
+    "own values": lambda folder: trained(folder, kind=AddsItsOwn),
+    "stream": lambda folder: trained(folder, is_stream=True),
+    "len_epoch": lambda folder: trained(folder, len_epoch=3, epochs=4),
+    "valid_steps": lambda folder: trained(folder, valid_steps=3, early_stop=5),
+    "unused": lambda folder: trained(folder, unused=True, find_unused_parameters=True),
+}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder, *names = sys.argv[1:]
+    with joined(on_gpu=False):
+        for name in names:
+            result = JOBS[name](Path(folder) / name.replace(" ", "_"))
+            if is_main_process():
+                torch.save(result, Path(folder) / f"{name}.pt")
