@@ -20,7 +20,6 @@ from utils.config.merging import differences, set_path
 from utils.config.names import Modules, check_built
 from utils.config.settings import Problems, RunConfig, TrainerConfig
 from utils.config.type_and_args import metric_name, refusals_told
-from utils.devices.processes import is_main_process
 from utils.errors import ConfigError
 from utils.runs.folder import RunFolder
 
@@ -105,7 +104,7 @@ class ConfigParser:
             if parser is None:
                 raise
             text = error if isinstance(error, ConfigError) else "the config is nested too deeply"
-            parser.exit(2, f"{parser.prog}: error: {text}\n" if is_main_process() else None)
+            parser.exit(2, f"{parser.prog}: error: {text}\n")
         if changes := differences(command.before, command.config):
             logging.getLogger("config").info("changes to %s:\n%s", command.source,
                                              "\n".join(f"  {line}" for line in changes))

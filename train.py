@@ -71,11 +71,12 @@ def build(config: ConfigParser) -> "Trainer":
 def main(config: ConfigParser) -> None:
     """Trains, or shows what would be trained."""
     from base.debug import describe
+    from utils.devices.parallel import unwrap_model
     from utils.runs.one_run import one_run
 
     with one_run(config):
         trainer = build(config)
-        config.get_logger("train", config.trainer.verbosity).info(trainer.model)
+        config.get_logger("train", config.trainer.verbosity).info(unwrap_model(trainer.model))
         if config.is_dry_run:
             describe(trainer)
         else:

@@ -94,6 +94,10 @@ def _check_processes(trainer: Any) -> None:
             raise ConfigError(f"{label}: a {type(loader).__name__} gives each of the several "
                               "processes all of the data; derive it from BaseDataLoader, which "
                               "gives each its share")
+    size = getattr(trainer.data_loader, "batch_size", None)
+    if size:
+        logger.info("%d processes with batches of %d make batches of %d samples", num_processes(),
+                    size, size * num_processes())
     for name, loader in loaders:
         if hasattr(loader, "keeps_all"):
             loader.keeps_all = True

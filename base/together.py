@@ -26,8 +26,11 @@ def reduction_of(trainer: Any, settings: Any) -> Reduction | None:
 
 def take_part(trainer: Any) -> None:
     """The same weights as the main process, and other random numbers."""
-    for network in networks_in(trainer._parts()).values():
+    networks = [*networks_in(trainer._parts()).values()]
+    for network in networks:
         broadcast_state(network)
+    if trainer.updates.reduction is not None:
+        trainer.updates.reduction.networks = networks
     if rank() > 0:  # a resume restores them
         set_seed(mix_seed(trainer.config.run.seed, rank(), trainer.counters.step) % 2**32)
 

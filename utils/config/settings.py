@@ -82,10 +82,11 @@ class TrainerConfig(Settings):
     compile: bool | dict[str, Any] = Field(False, description=(
         "Compile the model with torch.compile; an object has its `mode` and `dynamic`."))
     strategy: Literal["auto", "single", "dp", "ddp"] = Field("auto", description=(
-        "How devices share the work: \"dp\" is several GPUs in one process (DataParallel), \"ddp\" "
-        "several processes, as torchrun starts them; \"auto\" is what there is."))
+        "How devices share the work: \"single\" uses one, \"dp\" is several GPUs in one process "
+        "(DataParallel), \"ddp\" DistributedDataParallel in several processes; \"auto\" is what "
+        "there is."))
     find_unused_parameters: bool = Field(False, description=(
-        "Of several processes: the model may leave out parameters in some steps; slower."))
+        "Of DistributedDataParallel: the model may leave out parameters in some steps; slower."))
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description=(
         "Number format to compute in, where it is safe: \"fp32\", \"bf16\" or \"fp16\"."))
     matmul_precision: Literal["highest", "high", "medium"] | None = Field(None, description=(

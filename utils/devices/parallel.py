@@ -8,21 +8,23 @@ import torch
 from torch import nn
 
 from utils.devices.device import prepare_device
-from utils.devices.processes import num_processes
+from utils.devices.processes import broadcast_state, num_processes
 from utils.errors import ConfigError, RunError
 
 
 def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *,
                 channels_last: bool = False, compiled: bool | dict[str, Any] = False,
                 strategy: str = "auto", find_unused: bool = False) -> nn.Module:
-    """Moves the model. Several processes wrap it in DistributedDataParallel; in one process, more
-    than one id in DataParallel, unless somebody already has.
+    """Moves the model. In one process, more than one id wraps it in DataParallel, unless somebody
+    already has. Several processes on GPUs wrap it in DistributedDataParallel, which sends gradients
+    while others are computed, in an order that a resume changes; on the CPU and where all is to be
+    deterministic they are sent before the step (see ``Reduction``).
 
     Args:
         channels_last: keep convolutions' weights in channels-last layout.
         compiled: let torch.compile make it fast, perhaps with options; its first batches take long.
         strategy: "auto" is as said above; "single", "dp" or "ddp" insist.
-        find_unused: of several processes, let the model leave out parameters in a step.
+        find_unused: let DistributedDataParallel expect parameters without gradients in a step.
 
     Raises:
         ConfigError: torch.compile does not take the options, or the strategy is not to be had.
@@ -39,7 +41,9 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
             raise ConfigError(f"trainer.compile: torch.compile refuses {options}: {error}"
                               ) from error
     if num_processes() > 1:
-        if any(one.requires_grad for one in model.parameters()):
+        is_exact = device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
+        if (strategy == "ddp" or not is_exact) and any(
+                one.requires_grad for one in model.parameters()):
             model = nn.parallel.DistributedDataParallel(
                 model, device_ids=device_ids or None, find_unused_parameters=find_unused)
     elif len(device_ids) > 1 and strategy != "single" and not isinstance(model, nn.DataParallel):
@@ -62,17 +66,21 @@ def without_processes(model: Any) -> Any:
 
 
 class Reduction:
-    """What DistributedDataParallel has done: made gradients means over the samples of all processes
-    while they were computed.
+    """Whether gradients are means over the samples of all processes already, by the work of
+    DistributedDataParallel.
 
     Args:
         model: wrapped, or not.
         is_on: whether it is to; else gradients stay those of this process (``off``).
         share: gives this process's share of the samples of the batch.
+
+    Attributes:
+        networks: of the run, whose buffers are the main process's at each batch.
     """
 
     def __init__(self, model: nn.Module, share: Callable[[], float], *, is_on: bool) -> None:
         self.is_on = is_on
+        self.networks: list[nn.Module] = []
         self._share = share
         self._has_run = False
         self._wrapper = model if (
@@ -93,6 +101,8 @@ class Reduction:
     def begin(self) -> None:
         """A batch comes."""
         self._has_run = False
+        for network in self.networks:
+            broadcast_state(network, buffers_only=True)
 
     def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
         """Those whose gradients are still those of this process."""

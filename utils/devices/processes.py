@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from utils.errors import ConfigError, RunError
 if TYPE_CHECKING:
     import torch
 
+WAIT_SECONDS = 300  # for other processes at the start
 BUCKET = 2**23  # numbers that are sent at once
 _control: Any = None  # the group of processes for what is no gradient, on the CPU
 
@@ -73,9 +76,12 @@ def joined(*, on_gpu: bool) -> Iterator[None]:
                           "n_gpu to 0 for the CPU")
     if is_on_gpu:
         torch.cuda.set_device(local_rank())
-    distributed.init_process_group("nccl" if is_on_gpu else "gloo")
-    _control = distributed.new_group(backend="gloo")
+    store, number, count = next(distributed.rendezvous("env://"))
     try:
+        distributed.init_process_group(
+            "nccl" if is_on_gpu else "gloo", rank=number, world_size=count,
+            store=distributed.PrefixStore(_common_token(store, number, count), store))
+        _control = distributed.new_group(backend="gloo")
         yield
     except RuntimeError as error:
         if _is_lost(error):
@@ -83,6 +89,32 @@ def joined(*, on_gpu: bool) -> Iterator[None]:
         raise
     distributed.destroy_process_group()  # not after an error, when it may wait for the others
     _control = None
+
+
+def _common_token(store: Any, number: int, count: int) -> str:
+    """One text for these processes alone. Where torchrun starts processes again it keeps the store,
+    with all that those before have left there.
+
+    Raises:
+        RunError: a process does not come.
+    """
+    own, deadline = uuid.uuid4().hex, time.monotonic() + WAIT_SECONDS
+    if number:
+        store.set(f"hello {number}", own)
+        token = store.get(f"answer to {own}").decode()
+        store.set(f"{token} reached {number}", "")
+        return token
+    missing = set(range(1, count))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"{own} reached {other}"]):
+                missing.remove(other)
+            elif store.check([f"hello {other}"]):  # perhaps of a process that is gone
+                store.set(f"answer to {store.get(f'hello {other}').decode()}", own)
+        if time.monotonic() > deadline:
+            raise RunError(f"of {count} processes these did not come: {sorted(missing)}")
+        time.sleep(0.02)
+    return own
 
 
 def _is_lost(error: RuntimeError) -> bool:
@@ -209,7 +241,7 @@ def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) 
             flat = torch.cat([torch.zeros_like(one).flatten() if one.grad is None
                               else one.grad.flatten() for one in bucket])
             distributed.all_reduce(flat.mul_(num_samples / total))
-            for one, part in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+            for one, part in zip(bucket, flat.split([*map(_size, bucket)]), strict=True):
                 one.grad = part.view_as(one)
     return total
 
@@ -234,11 +266,16 @@ def broadcast_state(module: "torch.nn.Module", *, buffers_only: bool = False) ->
     """Gives all processes the main one's weights and buffers of a network."""
     if num_processes() == 1:
         return
+    import torch
     from torch import distributed
 
     tensors = [*module.buffers()] if buffers_only else [*module.parameters(), *module.buffers()]
-    for tensor in tensors:
-        distributed.broadcast(tensor.detach(), 0)
+    with torch.no_grad():
+        for bucket in _buckets(sorted(tensors, key=lambda one: str(one.dtype))):
+            flat = torch.cat([one.flatten() for one in bucket])
+            distributed.broadcast(flat, 0)
+            for one, part in zip(bucket, flat.split([*map(_size, bucket)]), strict=True):
+                one.copy_(part.view_as(one))
 
 
 def check_equal_weights(networks: dict[str, "torch.nn.Module"]) -> None:

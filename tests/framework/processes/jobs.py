@@ -4,20 +4,23 @@ As a script: ``jobs.py FOLDER NAME ...`` runs them, and the main process writes 
 """
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchmetrics.classification import BinaryAUROC
 
 from base import BaseDataLoader
 from parse_config import ConfigParser
+from tests.framework.tiny_run import StopAt
 from tests.framework.toy.trainer import Trainer
 from utils.devices.parallel import place_model
-from utils.devices.processes import is_main_process, joined, num_processes
+from utils.devices.processes import gathered, is_main_process, joined, num_processes, rank
+from utils.errors import ConfigError, RunError
 from utils.rng import set_seed
 from utils.runs.one_run import one_run
 
@@ -104,7 +107,7 @@ class Auroc(BinaryAUROC):
 def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
             batches: int = 1, shuffle: bool = True, dropout: float = 0.0,
             is_stream: bool = False, metrics: Any = None, callbacks: Any = (),
-            unused: bool = False, **settings: Any) -> dict[str, Any]:
+            unused: bool = False, loader: Any = None, **settings: Any) -> dict[str, Any]:
     """What came of a run. Of each global batch every process has its share, in so many batches."""
     config = ConfigParser({"name": "x", "seed": 3, "trainer": {
         "epochs": 2, "save_dir": str(folder), "verbosity": 2, "tensorboard": False,
@@ -113,8 +116,8 @@ def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
     with one_run(config):
         set_seed(3)
         size = GLOBAL_BATCH // num_processes() // batches
-        loader = BaseDataLoader(Stream() if is_stream else Rows(), size,
-                                shuffle=shuffle and not is_stream)
+        loader = loader or BaseDataLoader(Stream() if is_stream else Rows(), size,
+                                          shuffle=shuffle and not is_stream)
         valid = BaseDataLoader(Rows(VALID), 8)
         model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
         if unused:
@@ -128,6 +131,67 @@ def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
                        callbacks=callbacks)
         trainer.train()
         return result_of(trainer)
+
+
+def resumed(folder: Path, **options: Any) -> dict[str, Any]:
+    """Stopped after three batches, which is inside the first epoch, and resumed."""
+    options = {"dropout": 0.3, "save_freq": 1, **options}
+    whole = trained(folder / "whole", callbacks=(StopAt(None),), **options)
+    code = None
+    try:
+        trained(folder / "parts", callbacks=(StopAt(3),), **options)
+    except SystemExit as stop:
+        code = stop.code
+    latest = folder / "parts" / "models" / "x" / "run" / "latest.pth"
+    after = trained(folder / "parts", callbacks=(StopAt(None),), resume=latest, **options)
+    return {"whole": whole, "resumed": after, "code": code}
+
+
+def fails(folder: Path, **options: Any) -> dict[str, Any]:
+    """What is said of a run that all processes end together."""
+    try:
+        trained(folder, **options)
+    except (RunError, ConfigError, SystemExit) as error:
+        return {"error": f"{type(error).__name__}: {error}", "all": gathered(str(error))}
+    return {}
+
+
+class KeepsABuffer(Trainer):
+    """Each process gives the model a number of its own, which its output depends on."""
+
+    def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
+        model.register_buffer("own", torch.zeros(()))
+        super().__init__(model, *args, **options)
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        assert not batch_idx or self.model.own == batch_idx - 1
+        self.model.own.fill_(batch_idx + rank())
+        return super()._train_step(batch, batch_idx)
+
+
+class GetsNaN(Trainer):
+    """In the last process only."""
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        output, target, loss = super()._train_step(batch, batch_idx)
+        is_last = rank() == num_processes() - 1
+        return output, target, loss * (float("nan") if is_last and batch_idx == 2 else 1)
+
+
+class Diverges(Trainer):
+    """Changes weights by itself, in one process."""
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        result = super()._train_step(batch, batch_idx)
+        with torch.no_grad():
+            next(self.model.parameters()).add_(rank())
+        return result
+
+
+class SlowLast(Trainer):
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        time.sleep(0.3 * rank())
+        return super()._train_step(batch, batch_idx)
 
 
 def result_of(trainer: Any) -> dict[str, Any]:
@@ -150,7 +214,24 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "stream": lambda folder: trained(folder, is_stream=True),
     "len_epoch": lambda folder: trained(folder, len_epoch=3, epochs=4),
     "valid_steps": lambda folder: trained(folder, valid_steps=3, early_stop=5),
-    "unused": lambda folder: trained(folder, unused=True, find_unused_parameters=True),
+    "resumed": lambda folder: resumed(folder),
+    "resumed stream": lambda folder: resumed(folder, is_stream=True, len_epoch=3),
+    "resumed, accumulated": lambda folder: resumed(folder, batches=2, accumulate=2,
+                                                   ema_decay=0.9),
+    "ddp": lambda folder: trained(folder, strategy="ddp"),
+    "ddp, clipped": lambda folder: trained(folder, strategy="ddp", clip_grad_norm=0.05),
+    "ddp, accumulated": lambda folder: trained(folder, strategy="ddp", batches=2, accumulate=2),
+    "ddp, two networks": lambda folder: trained(folder, strategy="ddp", kind=TwoNetworks),
+    "ddp, bypass": lambda folder: trained(folder, strategy="ddp", kind=Bypasses),
+    "ddp, own backward": lambda folder: trained(folder, strategy="ddp", kind=GoesBackByItself),
+    "ddp, unused": lambda folder: trained(folder, strategy="ddp", unused=True,
+                                          find_unused_parameters=True),
+    "buffers": lambda folder: trained(folder, kind=KeepsABuffer),
+    "nan": lambda folder: fails(folder, kind=GetsNaN),
+    "diverges": lambda folder: fails(folder, kind=Diverges),
+    "torch's loader": lambda folder: fails(folder, loader=DataLoader(Rows(), 12)),
+    "time is up": lambda folder: fails(folder, kind=SlowLast, max_seconds=0.5, epochs=100),
+    "unused": lambda folder: trained(folder, unused=True),
 }
 
 

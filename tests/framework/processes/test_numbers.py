@@ -15,6 +15,7 @@ from tests.framework.processes.jobs import JOBS, VALID
 pytestmark = pytest.mark.distributed
 EXACT = ["plain", "accumulated", "clipped", "averaged", "two networks", "bypass", "own backward",
          "len_epoch", "valid_steps", "unused"]
+DDP = [name for name in JOBS if name.startswith("ddp")]
 
 
 def started(folder: Path, num_processes: int, *names: str) -> str:
@@ -35,10 +36,11 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return {name: torch.load(folder / f"{name}.pt") for name in JOBS} | {"said": said}
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", EXACT + DDP)
 def test_weights_and_values_are_those_of_one_process(tmp_path: Path, together: Any,
                                                      name: str) -> None:
-    alone, several = JOBS[name](tmp_path), together[name]
+    alone, several = JOBS[name.removeprefix("ddp, ").replace("ddp", "plain")](
+        tmp_path), together[name]
     torch.testing.assert_close(several["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
     assert several["counters"] == alone["counters"]
     assert several["evaluated"] == alone["evaluated"] == VALID
@@ -59,3 +61,27 @@ def test_value_that_differs_between_processes_is_told(together: Any) -> None:
     alone = together["plain"]["rows"][0]
     row = together["own values"]["rows"][0]
     assert row["loss"] == alone["loss"] and 0 < row["ones"] < 1
+
+
+@pytest.mark.parametrize("name", ["resumed", "resumed stream", "resumed, accumulated"])
+def test_resume_with_as_many_processes_is_exact(together: Any, name: str) -> None:
+    """With dropout, which differs between the processes."""
+    whole, after = together[name]["whole"], together[name]["resumed"]
+    assert together[name]["code"] == 128 + 15
+    assert torch.equal(after["weights"], whole["weights"])
+    assert timeless(after["rows"]) == timeless(whole["rows"])
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in ("time", "seconds")}
+            for row in rows]
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("nan", "RunError: the loss is not finite (epoch 1, batch 2 or before"),
+    ("diverges", "RunError: the weights of the processes differ: model.0.weight"),
+    ("torch's loader", "ConfigError: data_loader: a DataLoader gives each of the several"),
+    ("time is up", "SystemExit: 124")])
+def test_all_processes_end_together(together: Any, name: str, text: str) -> None:
+    assert text in together[name]["error"]
+    assert len(set(together[name]["all"])) == 1
