@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "tools": {"base", "logger", "utils"},
 }
 OURS = {*MAY_IMPORT, "train", "test", "new_project"}
-KNOW_CUDA = {"utils/devices/device.py", "utils/devices/parallel.py", "utils/rng.py"}
+KNOW_CUDA = {"utils/devices/device.py", "utils/devices/parallel.py",
+             "utils/devices/processes.py", "utils/rng.py"}
 FILES = sorted(path for top in MAY_IMPORT for path in (
     [ROOT / f"{top}.py"] if (ROOT / f"{top}.py").exists() else (ROOT / top).rglob("*.py")))
 ALL_FILES = [*FILES, *(ROOT / name for name in ("train.py", "test.py", "new_project.py"))]

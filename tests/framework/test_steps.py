@@ -164,7 +164,7 @@ class EveryFourth(ClippingTrainer):
 def test_save_steps_saves_once_a_step_where_a_step_is_several_batches(tmp_path: Path) -> None:
     saved = []
     trainer = make_trainer(tmp_path, kind=EveryFourth, save_steps=1, monitor="off")
-    trainer.saver.save_latest = lambda *args: saved.append(trainer.counters.step)
+    trainer.saver.save_latest = lambda *args, **options: saved.append(trainer.counters.step)
     trainer.train()
     assert saved == [1, 2]
 
