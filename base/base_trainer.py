@@ -26,14 +26,14 @@ from base.monitor import Monitor, is_number
 from base.optimizers import StepWatch, learning_rates, other_optimizers
 from base.schedulers import Schedulers
 from base.start_checks import check_start, tell_unknown
-from base.together import agreed_log, gather_parts, reduction_of, take_part
+from base.together import BatchExchange, agreed_log, gather_parts, reduction_of, take_part
 from base.updates import Updates
 from logger.console import plain_number
 from logger.history import History
 from logger.visualization import TensorboardWriter
 from utils.config.settings import TrainerConfig
 from utils.devices.parallel import compiler_told, place_if_unplaced, unwrap_model
-from utils.devices.processes import Exchange, by_main, is_main_process, num_processes
+from utils.devices.processes import by_main, is_main_process, num_processes
 from utils.errors import ConfigError, RunError
 from utils.metric_tracker import make_tracker
 from utils.rng import RandomState
@@ -123,7 +123,7 @@ class BaseTrainer(Loops, ABC):
         self.schedulers = Schedulers(lr_scheduler, config)
         self.stop = Stop(settings.max_seconds)
         around = TrainerConfig.model_validate({}) if self.is_classic else settings
-        self._exchange = Exchange() if num_processes() > 1 else None
+        self._exchange = BatchExchange(self.stop) if num_processes() > 1 else None
         self.updates = Updates(around, device, reduction_of(self, around))
         self.average = None if around.ema_decay is None else AveragedModel(
             unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(around.ema_decay))

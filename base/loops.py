@@ -14,13 +14,14 @@ from base.ending import StopRun
 from base.evaluation import evaluating, named_loaders
 from base.optimizers import StepWatch, chosen, learning_rates, wants_closure
 from base.schedulers import Schedulers
+from base.together import BatchExchange
 from base.updates import Updates
 from logger.console import VALID
 from utils.batches import num_samples, to_device
 from utils.config.settings import TrainerConfig
 from utils.devices.parallel import unwrap_model, without_processes
 from utils.devices.precision import autocast, read_outside
-from utils.devices.processes import Exchange, broadcast_state, gathered, rank
+from utils.devices.processes import broadcast_state, gathered
 from utils.errors import RunError
 
 
@@ -67,7 +68,7 @@ class Loops:
     model: Any
     average: Any
     updates: Updates
-    _exchange: Exchange | None  # with other processes
+    _exchange: BatchExchange | None  # with other processes
     _step_watch: StepWatch
     _rates: dict[str, float]  # the lr with which the last finished epoch was trained
     _resumed: Any
@@ -189,20 +190,13 @@ class Loops:
         own = size if self.updates.is_plain else self.num_samples(batch)
         self.updates.begin(own)
         if self._exchange is not None:
-            self._exchange.begin(own, size, self.stop.code)
-
-    def _share(self) -> float:
-        """Of the samples that all processes have in this batch, the part that is here."""
-        counts = [own for own, *_ in self._exchange.end()]  # type: ignore[union-attr]
-        return counts[rank()] / sum(counts)
+            self._exchange.begin(own, size, is_own_count=self.train_data.is_own_count)
 
     def _finish_batch(self) -> bool:
         """Counts a batch; whether there was a step."""
         (batch, batch_idx), size, self._unfinished = self._batch, self._unfinished, 0
         if self._exchange is not None:
-            _, sizes, codes = zip(*self._exchange.end(), strict=True)
-            size = sum(sizes) if self.train_data.is_own_count else size
-            self.stop.agreed = max(codes)
+            size = self._exchange.end()
         if self.train_data.is_last_drawn(self.len_epoch):
             self._step_what_waits()
         self.counters.finish_batch(size)

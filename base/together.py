@@ -1,10 +1,12 @@
 """What the trainers of several processes do together."""
 
+import time
 from typing import Any
 
 from base.checkpoint.state import networks_in
 from utils.devices.parallel import Reduction
 from utils.devices.processes import (
+    Exchange,
     broadcast_state,
     check_equal_weights,
     gathered,
@@ -14,6 +16,60 @@ from utils.devices.processes import (
 )
 from utils.rng import mix_seed, set_seed
 
+TELL_SECONDS = 0.25  # from one question whether to stop to the next
+
+
+class BatchExchange:
+    """What the processes tell each other at a batch, while they compute: whether to stop, and how
+    many samples each has, where nobody can know that of the others.
+
+    Only the latter has to be told at each batch; the former is told a few times a second.
+
+    Args:
+        stop: gets what they agree on.
+    """
+
+    def __init__(self, stop: Any) -> None:
+        self.stop = stop
+        self.needs_counts = False  # whether ``share`` will be asked for
+        self._exchange = Exchange()
+        self._every, self._left = 1, 0  # batches from one exchange to the next, and now
+        self._since = time.monotonic()
+        self._own = self._size = 0
+        self._is_own_count = self._is_on = False
+
+    def begin(self, own: int, size: int, *, is_own_count: bool) -> None:
+        """A batch comes.
+
+        Args:
+            own: samples here. size: those of all processes or, with ``is_own_count``, a count of
+                those here by which its place is found again.
+        """
+        self._own, self._size, self._is_own_count = own, size, is_own_count
+        self._is_on = is_own_count or self.needs_counts or self._left == 0
+        if not self._is_on:
+            self._left -= 1
+            return
+        now = time.monotonic()
+        seconds, self._since = (now - self._since) / self._every, now  # of a batch
+        self._exchange.begin(own, size, self.stop.code,
+                             min(max(int(TELL_SECONDS / max(seconds, 1e-9)), 1), 1000))
+
+    def share(self) -> float:
+        """Of the samples that all processes have in this batch, the part that is here."""
+        return self._own / sum(row[0] for row in self._exchange.end())
+
+    def end(self) -> int:
+        """The batch is done; its size, of all processes."""
+        if self._is_on:
+            rows = self._exchange.end()
+            self.stop.agreed = max(code for _, _, code, _ in rows)
+            self._every = rows[0][3]
+            self._left = self._every - 1
+            if self._is_own_count:
+                return sum(size for _, size, _, _ in rows)
+        return self._size
+
 
 def reduction_of(trainer: Any, settings: Any) -> Reduction | None:
     """How gradients come together: while they are computed, if each batch makes one step of one
@@ -21,7 +77,9 @@ def reduction_of(trainer: Any, settings: Any) -> Reduction | None:
     if num_processes() == 1:
         return None
     is_simple = settings.accumulate == 1 and not isinstance(trainer.optimizer, (dict, list, tuple))
-    return Reduction(trainer.model, trainer._share, is_on=is_simple)
+    reduction = Reduction(trainer.model, trainer._exchange.share, is_on=is_simple)
+    trainer._exchange.needs_counts = reduction.is_on
+    return reduction
 
 
 def take_part(trainer: Any) -> None:

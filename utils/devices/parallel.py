@@ -71,7 +71,7 @@ class Reduction:
 
     Args:
         model: wrapped, or not.
-        is_on: whether it is to; else gradients stay those of this process (``off``).
+        is_on: whether it may; else gradients stay those of this process (``off``).
         share: gives this process's share of the samples of the batch.
 
     Attributes:
@@ -79,14 +79,14 @@ class Reduction:
     """
 
     def __init__(self, model: nn.Module, share: Callable[[], float], *, is_on: bool) -> None:
-        self.is_on = is_on
         self.networks: list[nn.Module] = []
         self._share = share
         self._has_run = False
         self._wrapper = model if (
             isinstance(model, nn.parallel.DistributedDataParallel)) else None
+        self.is_on = is_on and self._wrapper is not None
         self._reduced: set[int] = set()  # ids of the parameters that it knows of
-        if self._wrapper is not None and is_on:
+        if self._wrapper is not None and self.is_on:
             self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
             # torch wants the function's annotations to be its own types
             self._wrapper.register_comm_hook(None, lambda _, bucket: self._sum(bucket))

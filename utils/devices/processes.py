@@ -219,31 +219,30 @@ class Exchange:
         return self._rows.tolist()
 
 
-def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) -> int:
+def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) -> None:
     """Gives all processes the mean gradient over the samples of all.
 
     Args:
         parameters: the same in each; they may have gradients in some of them only.
         num_samples: of which the gradients here are the mean.
-
-    Returns:
-        The samples of all.
     """
     import torch
     from torch import distributed
 
-    table = torch.tensor([num_samples, *(one.grad is not None for one in parameters)])
-    distributed.all_reduce(table, group=_control)
-    total, *counts = table.tolist()
-    present = [one for one, count in zip(parameters, counts, strict=True) if count]
     with torch.no_grad():
-        for bucket in _buckets(present):
-            flat = torch.cat([torch.zeros_like(one).flatten() if one.grad is None
-                              else one.grad.flatten() for one in bucket])
-            distributed.all_reduce(flat.mul_(num_samples / total))
-            for one, part in zip(bucket, flat.split([*map(_size, bucket)]), strict=True):
-                one.grad = part.view_as(one)
-    return total
+        for bucket in _buckets(parameters):
+            exact = torch.promote_types(bucket[0].dtype, torch.float32)
+            parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in bucket]
+            # after the gradients: who has one, and the samples
+            counts = torch.tensor([*(one.grad is not None for one in bucket), 1.0],
+                                  dtype=exact, device=bucket[0].device)
+            flat = torch.cat([*(one.flatten().to(exact) for one in parts), counts])
+            distributed.all_reduce(flat.mul_(num_samples))
+            *summed, counts = flat.split([*map(_size, bucket), len(counts)])
+            *present, total = counts.tolist()
+            for one, part, is_there in zip(bucket, summed, present, strict=True):
+                if is_there:
+                    one.grad = part.div_(total).view_as(one).to(one.dtype)
 
 
 def _buckets(parameters: Sequence[Any]) -> Iterator[list[Any]]:
