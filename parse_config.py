@@ -19,7 +19,7 @@ from utils.config.command_line import CommandLine, add_options, parse_options, t
 from utils.config.merging import differences, set_path
 from utils.config.names import Modules, check_built
 from utils.config.settings import Problems, RunConfig, TrainerConfig
-from utils.config.type_and_args import metric_name, refusals_told
+from utils.config.type_and_args import metric_name, refusals_told, value_at
 from utils.errors import ConfigError
 from utils.runs.folder import RunFolder
 
@@ -149,9 +149,9 @@ class ConfigParser:
         return functools.partial(target, *args, **config_args, **kwargs)
 
     def init_functions(self, name: str, module: Any = None) -> list[Callable[..., Any]]:
-        """The losses or metrics that a section names: functions as they are, or with their
-        arguments bound; classes as objects. Each has a ``__name__``."""
-        section = self[name]
+        """The losses, metrics or trackers that a section names: functions as they are, or with
+        their arguments bound; classes as objects. Each has a ``__name__``."""
+        section = value_at(self.config, name) if "." in name else self[name]
         functions: list[Any] = []
         for item in section if isinstance(section, list) else [section] if section else []:
             part: dict[str, Any] = {"type": item} if isinstance(item, str) else item
@@ -261,7 +261,7 @@ class ConfigParser:
         return self.__dict__ | {"_checkpoint": None}  # projects keep configs in their checkpoints
 
     def _modules_of(self, name: str) -> Modules:
-        section = name.split(".")[0]
+        section = name if name in self.modules else name.split(".")[0]
         if section not in self.modules:
             raise ConfigError(f"{section}: its names are looked up in no module; give one")
         return self.modules[section]

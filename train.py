@@ -24,6 +24,7 @@ MODULES: dict[str, Modules] = {
                 "torchmetrics.detection", "torchmetrics"),
     "optimizer": ("model.optim", "torch.optim"),
     "lr_scheduler": ("model.optim", "torch.optim.lr_scheduler"),
+    "trainer.trackers": "trainer.trackers",
 }
 
 
@@ -71,15 +72,18 @@ def build(config: ConfigParser) -> "Trainer":
 def main(config: ConfigParser) -> None:
     """Trains, or shows what would be trained."""
     from base.debug import describe
+    from logger.logger import FILE_ONLY
     from utils.devices.parallel import unwrap_model
     from utils.runs.one_run import one_run
 
     with one_run(config):
         trainer = build(config)
-        config.get_logger("train", config.trainer.verbosity).info(unwrap_model(trainer.model))
+        config.get_logger("train", config.trainer.verbosity).info(
+            unwrap_model(trainer.model), extra={} if config.is_dry_run else FILE_ONLY)
         if config.is_dry_run:
             describe(trainer)
         else:
+            trainer.trackers.add(config.init_functions("trainer.trackers"))
             trainer.train()
 
 

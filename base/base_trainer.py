@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,17 +18,19 @@ from base.checkpoint.state import Gradients, make_checkpoint, networks_in, parts
 from base.counters import Counters, reached
 from base.data.train_batches import TrainBatches
 from base.ending import Stop, ending, tell_nothing_to_do
-from base.epoch_log import StepLog, tell_epoch, write_epoch
+from base.epoch_log import Pace, StepLog, tell_epoch, write_epoch
 from base.finite_loss import LossCheck
 from base.loops import Loops
 from base.monitor import Monitor, is_number
 from base.optimizers import StepWatch, learning_rates, other_optimizers
+from base.run_log import begin
 from base.schedulers import Schedulers
 from base.start_checks import check_start, tell_unknown
 from base.together import BatchExchange, agreed_log, gather_parts, reduction_of, take_part
 from base.updates import Updates
 from logger.console import plain_number
 from logger.history import History
+from logger.trackers import Trackers
 from logger.visualization import TensorboardWriter
 from utils.config.settings import TrainerConfig
 from utils.devices.parallel import compiler_told, place_if_unplaced, unwrap_model
@@ -118,6 +119,7 @@ class BaseTrainer(Loops, ABC):
                            async_save=settings.async_save)
         self.writer = TensorboardWriter(lambda: config.log_dir, self.logger,
                                         settings.tensorboard and is_main_process())
+        self.trackers = Trackers(is_on=is_main_process())
         self.history = History(lambda: config.log_dir)
         self.callbacks = CallbackList([LossCheck(), *callbacks, StepLog()])
         self.schedulers = Schedulers(lr_scheduler, config)
@@ -174,8 +176,7 @@ class BaseTrainer(Loops, ABC):
                                      num_steps=self.counters.step)
         check_start(self)
         with ending(self):
-            by_main(self.config.make_folder)
-            self.callbacks.call("on_train_start", self)
+            begin(self)
             while True:
                 self._finish_what_has_no_batch_left()
                 if not self.is_over:
@@ -185,7 +186,7 @@ class BaseTrainer(Loops, ABC):
 
     def _run_epoch(self, epoch: int) -> None:
         """One epoch or, with ``valid_steps``, the steps until a validation; and what follows it."""
-        start, waited = time.monotonic(), self.train_data.seconds_waited
+        pace = Pace(self)
         self.callbacks.call("on_epoch_start", self, epoch)
         log = {"epoch": epoch, **self._loop(epoch)}
         if not self._is_drawing:
@@ -207,8 +208,7 @@ class BaseTrainer(Loops, ABC):
         if not self.is_classic:  # which has written its own values
             write_epoch(self.writer, log, self.counters.step)
             self.train_metrics.reset()
-        tell_epoch(self, log, is_best=is_best, seconds=time.monotonic() - start,
-                   seconds_waited=self.train_data.seconds_waited - waited)
+        tell_epoch(self, log, pace, is_best=is_best)
         is_unknown = self.mnt_metric is not None and not is_number(log.get(self.mnt_metric))
         ends = self.is_over or self.stop.is_asked or is_unknown or self.by_steps
         is_due = self.saver.is_due(epoch) or self._is_save_step()

@@ -9,6 +9,7 @@ from typing import Any
 
 from base.checkpoint.resume import settle_folder
 from base.counters import reached
+from base.run_log import tell_finished
 from logger.console import go_on_hint
 from logger.logger import FILE_ONLY, RESULT
 from utils.errors import RunError
@@ -70,7 +71,7 @@ def ending(trainer: Any) -> Iterator[None]:
     Raises:
         SystemExit: stopped by a signal or by the clock, with everything saved.
     """
-    state, reason, status = "failed", "", 0
+    state, reason, status, started = "failed", "", 0, time.monotonic()
     try:
         with trainer.stop:
             try:
@@ -84,7 +85,7 @@ def ending(trainer: Any) -> Iterator[None]:
                     closing.callback(trainer.callbacks.call, "on_train_end", trainer)
         if trainer.is_over or not trainer.stop.is_asked:
             state = _state_of_end(trainer)
-            _tell_finished(trainer)
+            tell_finished(trainer, started)
         else:
             reason, status = trainer.stop.reason()
             state = "stopped"
@@ -97,6 +98,7 @@ def ending(trainer: Any) -> Iterator[None]:
                                _go_on_hint(trainer))
         raise
     finally:
+        trainer.trackers.close(state)
         with contextlib.suppress(RunError):  # the disk is full: then this was said before
             trainer.config.folder.tell(state, reason=reason, epoch=trainer.counters.epoch)
         trainer.config.folder.release()
@@ -132,23 +134,6 @@ def tell_nothing_to_do(trainer: Any) -> None:
 
 def _state_of_end(trainer: Any) -> str:
     return "stopped early" if trainer.best_monitor.should_stop else "finished"
-
-
-def _tell_finished(trainer: Any) -> None:
-    monitor = trainer.best_monitor
-    if trainer.config.is_debug:
-        trainer.logger.log(RESULT, "the debug run is over; nothing of it is kept")
-        return
-    if monitor.should_stop:
-        trainer.logger.info("no improvement of %s for %d %s: stopping early", monitor.metric,
-                            monitor.epochs_without_improvement, _unit(trainer))
-    when = f"at step {monitor.best_step}" if trainer.by_steps else f"in epoch {monitor.best_epoch}"
-    best = "" if not monitor.best_epoch else f", best {monitor.metric} {monitor.best:.6g} {when}"
-    is_by_steps = trainer.by_steps or trainer.epochs is None
-    count, unit = (trainer.counters.step, "step") if is_by_steps else (
-        trainer.counters.epoch, "epoch")
-    done = f"{count} {unit}{'' if count == 1 else 's'}"
-    trainer.logger.log(RESULT, "finished %s%s: %s", done, best, trainer.checkpoint_dir)
 
 
 def _unit(trainer: Any) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from base.callback import Callback
 from base.optimizers import learning_rates
-from logger.console import VALID, WIDTH, loading_hint, number
-from logger.logger import BAR_SHOWS
+from logger.console import VALID, WIDTH, duration, loading_hint, number
+from logger.logger import BAR_SHOWS, GOOD
 from logger.progress_bar import ProgressBar
+from utils.devices.device import peak_memory
 from utils.devices.processes import is_main_process
 
 MAX_SHOWN = 2  # losses on the bar and in the line; TensorBoard gets all
@@ -67,39 +68,104 @@ class StepLog(Callback):
         if trainer.schedulers.each_step:  # else the epoch's value says it all
             for name, lr in rates.items():
                 trainer.writer.add_scalar(name, lr)
+        trainer.trackers.scalars({f"batch_{name}": value for name, value in losses.items()},
+                                 trainer.counters.step)
 
 
-def tell_epoch(trainer: Any, log: dict[str, Any], *, is_best: bool, seconds: float,
-               seconds_waited: float) -> None:
+class Pace:
+    """How fast an epoch goes, from its beginning to now."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._start, self._first_step = time.monotonic(), trainer.counters.step
+        self._before = self._so_far()
+
+    def _so_far(self) -> tuple[float, float, int]:
+        data = self._trainer.train_data
+        return data.seconds_waited, self._trainer.seconds_validating, data.num_samples
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    @property
+    def seconds_waited(self) -> float:
+        """Of these, for the loader."""
+        return self._so_far()[0] - self._before[0]
+
+    def figures(self) -> dict[str, float]:
+        """For the history: how fast was trained, and the most memory used so far, in MB of 2**20
+        bytes, of the GPU, else of this process."""
+        _, validating, samples = (now - before for now, before in zip(
+            self._so_far(), self._before, strict=True))
+        memory = peak_memory(self._trainer.device)
+        figures = {} if memory is None else {"memory_mb": round(memory / 2**20, 1)}
+        if samples:
+            training = max(self.seconds - validating, 1e-9)
+            figures["samples_per_second"] = round(samples / training, 1)
+        return figures
+
+    def seconds_left(self) -> float | None:
+        """Of the run, if the rest is as fast; None if its end is not known."""
+        trainer, limit = self._trainer, self._trainer.settings.max_steps
+        if trainer.is_over:
+            return None
+        done = trainer.counters.step - self._first_step
+        left = [] if trainer.epochs is None or trainer.by_steps else [
+            (trainer.epochs - trainer.counters.epoch) * self.seconds]
+        if limit is not None and done:
+            left.append((limit - trainer.counters.step) / done * self.seconds)
+        return min(left, default=None)
+
+
+def tell_epoch(trainer: Any, log: dict[str, Any], pace: Pace, *, is_best: bool) -> None:
     """A finished epoch: console, log file, a row of the history.
 
     Args:
-        log: numbers by name; ``epoch`` is one. seconds: that it took, ``seconds_waited`` of these
-            for the loader.
+        log: numbers by name; ``epoch`` is one.
     """
-    trainer.history.append(log, step=trainer.counters.step, seconds=seconds)
+    figures, seconds = pace.figures(), pace.seconds
+    trainer.history.append({**figures, **log}, step=trainer.counters.step, seconds=seconds)
+    if not trainer.is_classic:
+        write_epoch(trainer.writer, figures, trainer.counters.step)
+    trainer.trackers.scalars({**figures, **log}, trainer.counters.step)
     if trainer.config.folder.is_recorded:  # else the file belongs to what was saved before
         trainer.history.write()
-    for line in epoch_lines(log, epochs=trainer.epochs, seconds=seconds, is_best=is_best,
-                            step=trainer.counters.step if trainer.by_steps else None):
+    lines = epoch_lines(log, epochs=trainer.epochs, seconds=seconds, is_best=is_best,
+                        step=trainer.counters.step if trainer.by_steps else None,
+                        left=pace.seconds_left(), patience=_patience(trainer.best_monitor))
+    trainer.logger.info(lines[0], extra=GOOD if is_best else {})
+    for line in lines[1:]:
         trainer.logger.info(line)
-    if hint := loading_hint(seconds_waited, seconds):
+    if hint := loading_hint(pace.seconds_waited, seconds):
         trainer.logger.info(hint)
 
 
+def _patience(monitor: Any) -> str:
+    count = monitor.epochs_without_improvement
+    if monitor.mode == "off" or not count or monitor.patience <= 0:
+        return ""
+    return f"no better for {count} of {monitor.patience:g}"
+
+
 def epoch_lines(log: dict[str, Any], *, epochs: int | None, seconds: float, is_best: bool,
-                step: int | None = None) -> list[str]:
+                step: int | None = None, left: float | None = None,
+                patience: str = "") -> list[str]:
     """An epoch's log: a headline, a line of training and one of validation.
 
     Args:
         log: every entry but ``epoch`` is shown.
         epochs: of the run, if it is that long. seconds: that the epoch took.
         step: of a validation that goes by steps.
+        left: seconds of the run, if they are known; a few are not told.
+        patience: how long nothing has got better, in words.
     """
     of_all = "" if epochs is None else f"/{epochs}"
     at_step = "" if step is None else f"  step {step}"
-    lines = [f"epoch {log['epoch']}{of_all}{at_step}  {seconds:.1f} s"
-             f"{'  best so far' if is_best else ''}"]
+    lines = ["  ".join(filter(None, (
+        f"epoch {log['epoch']}{of_all}{at_step}", f"{seconds:.1f} s",
+        f"{duration(left)} left" if left is not None and left >= 10 else "",
+        "best so far" if is_best else patience)))]
     for label, row in by_mode(log).items():
         if row:
             text = "  ".join(f"{key}\0{number(value):<6}" for key, value in row.items())

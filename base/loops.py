@@ -1,6 +1,7 @@
 """What a trainer's own methods are made of: steps, batches of training and of validation."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,6 +39,7 @@ class Loops:
 
     num_samples = staticmethod(num_samples)  # override it where a batch does not tell
     num_evaluated = 0
+    seconds_validating = 0.0
     batches_per_step = 1
     _is_evaluating_again = False
     _loss: torch.Tensor | None = None  # of the last backward
@@ -182,9 +184,12 @@ class Loops:
     def validate(self) -> dict[str, Any]:
         """The values of the validation data as ``val_NAME``, of several data sets as
         ``val_SET_NAME``; empty without any."""
-        return {f"{VALID}{prefix}{name}": value
-                for prefix, loader in named_loaders(self.valid_data_loader)
-                for name, value in self.evaluate(loader).items()}
+        start = time.monotonic()
+        values = {f"{VALID}{prefix}{name}": value
+                  for prefix, loader in named_loaders(self.valid_data_loader)
+                  for name, value in self.evaluate(loader).items()}
+        self.seconds_validating += time.monotonic() - start
+        return values
 
     def _begin_batch(self, batch: Any, size: int) -> None:
         own = size if self.updates.is_plain else self.num_samples(batch)

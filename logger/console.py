@@ -34,6 +34,19 @@ def table(values: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {number(value)}" for name, value in values.items())
 
 
+def duration(seconds: float) -> str:
+    """In the units that matter: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
 def loading_hint(waited: float, seconds: float) -> str | None:
     """What to do about an epoch of which much went into waiting for the loader.
 

@@ -3,6 +3,7 @@
 import logging
 import logging.config
 import logging.handlers
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}  # of the conso
 # extra= of records that repeat what a terminal shows already: by its bar, or as a traceback
 BAR_SHOWS = {"is_on_bar": True}
 FILE_ONLY = {"is_file_only": True}
+GOOD = {"is_good": True}  # extra= of records that stand out in green
+YELLOW, GREEN, BOLD, PLAIN = "\033[33m", "\033[32m", "\033[1m", "\033[0m"
 
 logging.addLevelName(RESULT, "RESULT")
 _console_levels: dict[str, int] = {}
@@ -35,7 +38,13 @@ class ConsoleHandler(logging.StreamHandler):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         text = f"warning: {text}" if record.levelno == logging.WARNING else text
-        return text if is_main_process() else f"[process {rank()}] {text}"
+        text = text if is_main_process() else f"[process {rank()}] {text}"
+        is_terminal = getattr(self.stream, "isatty", bool)()
+        if not is_terminal or os.environ.get("NO_COLOR"):
+            return text
+        colour = {RESULT: BOLD, logging.WARNING: YELLOW}.get(record.levelno) or (
+            GREEN if getattr(record, "is_good", False) else "")
+        return f"{colour}{text}{PLAIN}" if colour else text
 
     def emit(self, record: logging.LogRecord) -> None:
         is_on_bar = getattr(record, "is_on_bar", False) and sys.stderr.isatty()

@@ -76,13 +76,19 @@ class TensorboardWriter:
     def flush(self) -> None:
         """Lets readers see everything written so far."""
         if self._writer is not None:
-            self._writer.flush()
+            try:
+                self._writer.flush()
+            except OSError as error:
+                self._give_up(error)
 
     def close(self) -> None:
         """Writes what is left; a later call opens a new file of events."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            try:
+                self._writer.close()
+                self._writer = None
+            except OSError as error:
+                self._give_up(error)
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "mode": self.mode}
@@ -106,6 +112,17 @@ class TensorboardWriter:
         self.__dict__.update(state)
 
     def _call(self, name: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            self._write(name, *args, **kwargs)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self.enabled, self._writer = False, None
+        self.logger.warning("TensorBoard's events cannot be written (%s): the run goes on without "
+                            "them", error.strerror or error)
+
+    def _write(self, name: str, *args: Any, **kwargs: Any) -> None:
         if not self.enabled or self.writer is None:
             return
         method = getattr(self.writer, name, None)

@@ -17,8 +17,12 @@ class InputImages(Callback):
     """Shows the first input images of each epoch and validation, as the model gets them."""
 
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
-        if batch_idx == 0 and trainer.writer.enabled:
-            show_images(trainer.writer, batch)
+        if batch_idx == 0 and (trainer.writer.enabled or trainer.trackers):
+            images = first_images(batch)
+            if images is not None:
+                trainer.writer.add_images("input", images)
+                trainer.trackers.images(f"input/{trainer.writer.mode}", images,
+                                        trainer.counters.step)
 
     on_valid_batch_end = on_step_end
 
@@ -42,18 +46,20 @@ class ParameterHistograms(Callback):
                 trainer.writer.add_histogram(name, finite, bins=HISTOGRAM_BINS)
 
 
-def show_images(writer: Any, batch: Any) -> None:
-    """Sends the first images of a batch, each stretched to the full range of brightness.
+def first_images(batch: Any) -> Any:
+    """The first images of a batch, each stretched to the full range of brightness.
 
     Args:
-        batch: of it, the first (n, 1 or 3, height, width) is taken for images; one without such is
-            passed over.
+        batch: of it, the first (n, 1 or 3, height, width) is taken for images.
+
+    Returns:
+        (n, 1 or 3, height, width) float32 in 0 to 1 on the CPU, or None where there are none.
     """
     data = next((tensor for tensor in tensors_in(batch)
                  if tensor.ndim == 4 and tensor.shape[1] in (1, 3)), None)
     if data is None:
-        return
+        return None
     images = data[:MAX_IMAGES].detach().float().cpu()  # waits for the device
     low = images.amin(dim=(1, 2, 3), keepdim=True)
     high = images.amax(dim=(1, 2, 3), keepdim=True)
-    writer.add_images("input", ((images - low) / (high - low).clamp_min(1e-8)).nan_to_num())
+    return ((images - low) / (high - low).clamp_min(1e-8)).nan_to_num()

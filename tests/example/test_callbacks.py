@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.callbacks import MAX_IMAGES, InputImages, ParameterHistograms, show_images
+from logger.trackers import Trackers
+from trainer.callbacks import MAX_IMAGES, InputImages, ParameterHistograms, first_images
 
 
 class Writer:
+    mode = "train"
+
     def __init__(self, enabled=True):
         self.enabled = enabled
         self.shown = []
@@ -20,7 +23,8 @@ class Writer:
 
 
 def trainer_of(model=None, enabled=True):
-    return SimpleNamespace(writer=Writer(enabled), model=model, counters=SimpleNamespace(step=7))
+    return SimpleNamespace(writer=Writer(enabled), model=model, counters=SimpleNamespace(step=7),
+                           trackers=Trackers())
 
 
 def test_images_come_once_an_epoch():
@@ -31,41 +35,32 @@ def test_images_come_once_an_epoch():
 
 
 def test_images_are_stretched_to_the_full_range():
-    writer = Writer()
-    show_images(writer, torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 9)
-    images = writer.shown[0][1]
+    generator = torch.Generator().manual_seed(1)
+    images = first_images(torch.randn(3, 1, 4, 4, generator=generator) * 9)
     assert images.amin((1, 2, 3)).tolist() == [0] * 3 and images.amax((1, 2, 3)).tolist() == [1] * 3
 
 
 def test_only_the_first_images_are_shown():
-    writer = Writer()
-    show_images(writer, torch.rand(MAX_IMAGES + 5, 3, 2, 2))
-    assert len(writer.shown[0][1]) == MAX_IMAGES
+    assert len(first_images(torch.rand(MAX_IMAGES + 5, 3, 2, 2))) == MAX_IMAGES
 
 
 @pytest.mark.parametrize("data", [
     torch.full((2, 1, 2, 2), 3.0), torch.full((2, 1, 2, 2), torch.nan),
     torch.ones(2, 1, 2, 2, dtype=torch.uint8)])
 def test_flat_and_nan_images_are_shown_in_range(data):
-    writer = Writer()
-    show_images(writer, data)
-    assert writer.shown[0][1].isfinite().all()
+    assert first_images(data).isfinite().all()
 
 
 @pytest.mark.parametrize("batch", [
     {"x": torch.rand(2, 3, 4, 4)}, [1, "a", torch.rand(2, 3, 4, 4)],
     (torch.rand(5), {"inner": (torch.rand(2, 3, 4, 4),)})])
 def test_images_are_found_in_a_batch_of_any_shape(batch):
-    writer = Writer()
-    show_images(writer, batch)
-    assert writer.shown[0][1].shape == (2, 3, 4, 4)
+    assert first_images(batch).shape == (2, 3, 4, 4)
 
 
 @pytest.mark.parametrize("data", [torch.rand(4, 10), torch.rand(4, 2, 8, 8), ["text"], {"a": 1}])
 def test_inputs_that_are_no_images_are_passed_over(data):
-    writer = Writer()
-    show_images(writer, data)
-    assert writer.shown == []
+    assert first_images(data) is None
 
 
 @pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])

@@ -18,6 +18,7 @@ from tests.framework.toy.trainer import Trainer
 from utils.rng import set_seed
 from utils.runs.checkpoint_file import read_checkpoint
 
+TIMES = ("time", "seconds", "samples_per_second", "memory_mb")  # of a row, by the clock
 SAMPLES, BATCH = 44, 8  # 36 for training: four batches of 8 and one of 4
 STEPS_PER_EPOCH = 5
 
@@ -166,7 +167,7 @@ def history(checkpoints: Path) -> list[dict[str, Any]]:
 def timeless(lines: str) -> list[dict[str, Any]]:
     """The rows of a history without the times in them."""
     rows = [json.loads(line) for line in lines.splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("time", "seconds")}
+    return [{key: value for key, value in row.items() if key not in TIMES}
             for row in rows]
 
 

@@ -20,9 +20,11 @@ KINDS = {
     "test_data_loader": LOADER,
     "optimizer": ("torch.optim", "Optimizer"),
     "lr_scheduler": ("torch.optim.lr_scheduler", "LRScheduler"),
+    "trainer.trackers": ("logger.trackers", "Tracker"),
 }
-MAY_BE_ABSENT = "model.optim"  # a project need not have optimizers and schedules of its own
-LISTS = ("loss", "metrics")  # sections of functions, or of objects that can be called
+MAY_BE_ABSENT = ("model.optim", "trainer.trackers")  # a project need not have any of its own
+CALLED = ("loss", "metrics")  # sections of functions, or of objects that can be called
+LISTS = (*CALLED, "trainer.trackers")  # what may be a list, or a name alone
 
 # of a section: the module, or several to be searched in turn, and then a list of the arguments
 # that the code passes in, so that the config need not have them
@@ -54,7 +56,7 @@ def resolve_name(name: Any, modules: Modules, section: str = "") -> Callable[...
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         raise ConfigError(f"expected the plain name of a class or function, got {shown(name)}")
     searched = searched_in(modules)
-    if _load(searched[0]) is None and searched[0] != MAY_BE_ABSENT:
+    if _load(searched[0]) is None and searched[0] not in MAY_BE_ABSENT:
         raise ConfigError(f"there is no module {searched[0]!r}, which MODULES of train.py names")
     for entry in searched:  # one that is not needed is not imported: that may take seconds
         found = getattr(_load(entry), name, None)
@@ -84,7 +86,7 @@ def check_kind(target: Any, section: str) -> None:
         raise ConfigError(f"{target.__name__} is abstract; name one of its subclasses")
     if section == "metrics" and all(hasattr(target, name) for name in ("update", "compute")):
         return
-    if section in LISTS and not any("__call__" in vars(base) for base in target.__mro__):
+    if section in CALLED and not any("__call__" in vars(base) for base in target.__mro__):
         raise ConfigError("expected a function, or a class of objects that can be called, but "
                           f"{target.__name__} is neither")
 

@@ -62,6 +62,9 @@ class TrainerConfig(Settings):
     sanity_batches: int = Field(1, ge=0, description=(
         "Validation batches to try before the first step, so that a fault there shows at once."))
     tensorboard: bool = Field(True, description="Write TensorBoard events.")
+    trackers: list[Any] = Field([], description=(
+        "Services that follow the run beside TensorBoard: names in trainer/trackers.py, or with "
+        "arguments `{\"type\", \"args\"}`."))
     log_steps: int = Field(100, ge=1, description=(
         "Batches from one log point (bar, log line, TensorBoard) to the next; on a GPU the loss is "
         "looked at then, to see whether it is finite, on the CPU at each batch."))
@@ -208,9 +211,8 @@ def expected(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(map(json.dumps, schema["enum"]))
     words = {"integer": "an integer", "number": "a number", "string": "a string",
-             "boolean": "true or false", "null": "null", "array": "a list of strings",
-             "object": "an object"}
-    text = words[schema["type"]]
+             "boolean": "true or false", "null": "null", "array": "a list", "object": "an object"}
+    text = words[schema["type"]] + (" of strings" if "type" in schema.get("items", {}) else "")
     pattern = schema.get("pattern", "")
     if "minimum" in schema and "maximum" in schema:
         return f"{text} from {schema['minimum']:g} to {schema['maximum']:.10g}"

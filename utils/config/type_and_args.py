@@ -19,7 +19,7 @@ from utils.errors import ConfigError, RunError
 
 # sections that may be several by name: {"day": {"type": ...}, "night": {"type": ...}}
 SEVERAL = ("optimizer", "lr_scheduler", "valid_data_loader")
-OPTIONAL = ("lr_scheduler", "metrics", "valid_data_loader", "test_data_loader")
+OPTIONAL = ("lr_scheduler", "metrics", "valid_data_loader", "test_data_loader", "trainer.trackers")
 FILLED_IN = {"lr_scheduler": ("total_steps",)}  # unless the config has it: the run knows it
 FURTHER_KEYS = {"lr_scheduler": ["interval"], "metrics": ["name", "classes"],
                 "optimizer": ["params", "groups"]}
@@ -33,6 +33,14 @@ def named_parts(section: Any) -> dict[str, Any]:
     return section if is_several else {"": section}
 
 
+def value_at(config: dict[str, Any], path: str) -> Any:
+    """What the config has at a path like ``trainer.trackers``; None for nothing."""
+    value: Any = config
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 def is_nested(value: Any) -> bool:
     """Whether an argument is a section itself, and is built before it is passed on."""
     return isinstance(value, dict) and "type" in value and value.keys() <= {"type", "args"}
@@ -42,7 +50,7 @@ def check_parts(config: dict[str, Any], modules: dict[str, Modules]) -> Problems
     """Problems of the sections that are built from ``modules``."""
     problems: Problems = {}
     for name in modules:
-        section = config.get(name)
+        section = value_at(config, name)
         if section is None:
             if name not in OPTIONAL:
                 problems[name] = "this section is missing"

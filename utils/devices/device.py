@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from utils.devices.processes import local_rank, num_processes
@@ -41,6 +42,21 @@ def can_pin_memory() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def peak_memory(device: "torch.device") -> int | None:
+    """The most bytes that were used at once so far: of a GPU's memory by tensors, else by this
+    process; None where that is not known."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
 
 
 @functools.cache

@@ -232,3 +232,21 @@ def test_older_name_and_numpy_values_work(tmp_path: Path) -> None:
     writer.add_scalar("loss", np.float64(0.5))
     writer.close()
     assert scalars(tmp_path, "loss") == [(0, 0.5)]
+
+
+@pytest.mark.parametrize("method", ["add_scalar", "flush", "close"])
+def test_events_that_cannot_be_written_end_no_run(tmp_path: Path, method: str,
+                                                  caplog: pytest.LogCaptureFixture) -> None:
+    writer = TensorboardWriter(tmp_path, logging.getLogger("x"), True)
+    writer.add_scalar("loss", 1.0)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    own = writer.writer
+    setattr(own, method, fail)
+    for _ in range(2):
+        writer.add_scalar("loss", 2.0)
+        writer.flush()
+        writer.close()
+    assert caplog.text.count("No space left on device") == 1

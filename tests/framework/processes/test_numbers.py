@@ -11,6 +11,7 @@ import torch
 
 from tests.framework.conftest import ROOT
 from tests.framework.processes.jobs import JOBS, VALID
+from tests.framework.tiny_run import TIMES
 
 pytestmark = pytest.mark.distributed
 EXACT = ["plain", "accumulated", "clipped", "averaged", "two networks", "bypass", "own backward",
@@ -46,7 +47,7 @@ def test_weights_and_values_are_those_of_one_process(tmp_path: Path, together: A
     assert several["evaluated"] == alone["evaluated"] == VALID
     for row, expected in zip(several["rows"], alone["rows"], strict=True):
         assert row.keys() == expected.keys()
-        for key in row.keys() - {"time", "seconds"}:
+        for key in row.keys() - {*TIMES}:
             assert row[key] == pytest.approx(expected[key], rel=2e-5), key
 
 
@@ -73,7 +74,7 @@ def test_resume_with_as_many_processes_is_exact(together: Any, name: str) -> Non
 
 
 def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key not in ("time", "seconds")}
+    return [{key: value for key, value in row.items() if key not in TIMES}
             for row in rows]
 
 

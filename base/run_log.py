@@ -1,0 +1,98 @@
+"""What is told of a run at its start and at its end."""
+
+import shlex
+import time
+from typing import Any
+
+from base.data.train_batches import num_batches
+from base.evaluation import named_loaders
+from base.schedulers import planned_steps
+from logger.console import duration
+from logger.logger import RESULT
+from utils.devices.parallel import unwrap_model
+from utils.devices.processes import by_main, num_processes
+from utils.runs.folder import BEST
+
+
+def begin(trainer: Any) -> None:
+    """Makes the run's folder, and lets everybody know."""
+    config = trainer.config
+    by_main(config.make_folder)
+    tell_start(trainer)
+    folder = config.folder
+    trainer.trackers.start(config.config, name=config.run.name, run_id=folder.save_dir.name,
+                           folder=folder.log_dir)
+    trainer.callbacks.call("on_train_start", trainer)
+
+
+def tell_start(trainer: Any) -> None:
+    """Folder, data, model, device and length, a line each."""
+    config, lines = trainer.config, {"run": trainer.config.folder.save_dir}
+    if config.is_debug:
+        del lines["run"]
+    if not trainer.is_classic:
+        lines["data"] = _size_of(trainer.data_loader)
+        for prefix, loader in named_loaders(trainer.valid_data_loader):
+            lines[f"valid {prefix.rstrip('_')}".rstrip()] = _size_of(loader)
+    model = unwrap_model(trainer.model)
+    counts = [one.numel() for one in model.parameters()]
+    trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    lines["model"] = f"{type(model).__name__}, {sum(counts):,} parameters" + (
+        "" if trained == sum(counts) else f", {trained:,} of them trained")
+    lines["device"] = f"{trainer.device}, {trainer.updates.precision}" + (
+        f", {num_processes()} processes" if num_processes() > 1 else "")
+    lines["length"] = _length(trainer)
+    for name, text in lines.items():
+        trainer.logger.info("%-6s  %s", name, text)
+
+
+def _size_of(loader: Any) -> str:
+    samples, size = getattr(loader, "n_samples", None), getattr(loader, "batch_size", None)
+    batches = num_batches(loader)
+    return " in ".join(filter(None, (
+        None if samples is None else f"{samples:,} samples",
+        None if batches is None else f"{batches:,} batches" + (f" of {size}" if size else "")))
+    ) or "of unknown length"
+
+
+def _length(trainer: Any) -> str:
+    epochs, settings = trainer.epochs, trainer.settings
+    steps = None if trainer.is_classic else planned_steps(
+        settings, trainer.data_loader, trainer.batches_per_step, trainer.counters,
+        trainer.len_epoch, trainer.updates.num_waiting)
+    texts = [] if epochs is None else [f"{epochs} epoch{'' if epochs == 1 else 's'}"]
+    texts += [] if steps is None else [f"{steps:,} steps"]
+    stop = settings.early_stop
+    return ", ".join(texts) + (
+        f"; less if {trainer.mnt_metric} gets no better for {stop}" if (
+            stop > 0 and trainer.mnt_metric) else "")
+
+
+def tell_finished(trainer: Any, started: float) -> None:
+    """That a run has come to its end by itself, its best value, and what to do with it.
+
+    Args:
+        started: ``time.monotonic()`` at its start.
+    """
+    monitor, log = trainer.best_monitor, trainer.logger
+    if trainer.config.is_debug:
+        log.log(RESULT, "the debug run is over; nothing of it is kept")
+        return
+    unit = "validations" if trainer.by_steps else "epochs"
+    if monitor.should_stop:
+        log.info("no improvement of %s for %d %s: stopping early", monitor.metric,
+                 monitor.epochs_without_improvement, unit)
+    when = f"at step {monitor.best_step}" if trainer.by_steps else f"in epoch {monitor.best_epoch}"
+    best = "" if not monitor.best_epoch else f", best {monitor.metric} {monitor.best:.6g} {when}"
+    is_by_steps = trainer.by_steps or trainer.epochs is None
+    count, name = (trainer.counters.step, "step") if is_by_steps else (
+        trainer.counters.epoch, "epoch")
+    log.log(RESULT, "finished %d %s%s%s: %s", count, name, "" if count == 1 else "s", best,
+            trainer.checkpoint_dir)
+    log.info("%-6s  %s", "took", duration(time.monotonic() - started))
+    model = trainer.checkpoint_dir / BEST
+    model = model if model.is_file() else trainer.checkpoint_dir
+    log.info("%-6s  python test.py --resume %s", "test", shlex.quote(model.as_posix()))
+    if trainer.writer.enabled:
+        log.info("%-6s  tensorboard --logdir %s", "look",
+                 shlex.quote(trainer.config.log_dir.as_posix()))

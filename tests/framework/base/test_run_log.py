@@ -1,0 +1,65 @@
+"""What is told at the start and the end of a run, and how long it will go on."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from base.epoch_log import Pace
+from logger.console import duration
+from tests.framework.tiny_run import train
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0.04, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (60, "1 min"), (3599, "1 h 0 min"),
+    (7260, "2 h 1 min"), (90000, "1 d 1 h")])
+def test_durations_are_said_in_the_units_that_matter(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def said(folder: Path) -> dict[str, str]:
+    """The lines of the blocks by their labels."""
+    lines = (folder / "log/tiny/run/info.log").read_text().splitlines()
+    texts = [line.split(" - ")[-1] for line in lines]
+    return {text[:6].strip(): text[8:] for text in texts if text[6:8] == "  "}
+
+
+def test_start_tells_data_model_device_and_length(tmp_path: Path) -> None:
+    folder = train(tmp_path, early_stop=5)
+    block = said(tmp_path)
+    assert block["run"] == str(folder)
+    assert block["data"] == "36 samples in 5 batches of 8"
+    assert block["valid"] == "8 samples in 1 batches of 8"
+    assert block["model"] == "Sequential, 146 parameters"
+    assert block["device"] == "cpu, fp32"
+    assert block["length"] == "2 epochs, 10 steps; less if val_loss gets no better for 5"
+
+
+def test_end_tells_what_to_do_with_the_run(tmp_path: Path) -> None:
+    folder = train(tmp_path)
+    assert said(tmp_path)["test"] == f"python test.py --resume {folder / 'model_best.pth'}"
+    assert "took" in said(tmp_path) and "look" not in said(tmp_path)
+
+
+def test_end_of_a_run_that_stopped_is_how_to_go_on_alone(tmp_path: Path) -> None:
+    train(tmp_path, stop_batch=3)
+    assert "test" not in said(tmp_path)
+
+
+@pytest.mark.parametrize(("epochs", "max_steps", "is_over", "left"), [
+    (10, None, False, 80.0), (None, 50, False, 40.0), (10, 12, False, 2.0),
+    (None, None, False, None), (10, None, True, None)])
+def test_time_left_is_that_of_the_rest_at_the_same_pace(
+        monkeypatch: pytest.MonkeyPatch, epochs: Any, max_steps: Any, is_over: bool,
+        left: Any) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    counters = SimpleNamespace(step=0, epoch=1)
+    trainer = SimpleNamespace(
+        counters=counters, epochs=epochs, is_over=is_over, by_steps=False, seconds_validating=0.0,
+        settings=SimpleNamespace(max_steps=max_steps),
+        train_data=SimpleNamespace(seconds_waited=0.0, num_samples=0))
+    pace = Pace(trainer)
+    now[0], counters.step, counters.epoch = 110.0, 10, 2
+    assert pace.seconds_left() == (None if left is None else pytest.approx(left))
