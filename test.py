@@ -1,42 +1,94 @@
-"""Evaluates a checkpoint's model on the test set; the config is in the checkpoint."""
+"""Evaluates a checkpoint's model on the test set and reports; the config is in the checkpoint."""
 
 import argparse
+import functools
 import inspect
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from parse_config import ConfigParser
 from train import MODULES, build
 from utils.devices.processes import is_main_process
-from utils.errors import clean_exit
+from utils.errors import ConfigError, clean_exit
 
+SPLITS = ("test", "valid", "train")
 # what a loader is given for the test set, where it takes such an argument
 FOR_TEST = {"training": False, "shuffle": False, "validation_split": 0.0, "drop_last": False}
 
 
-def main(config: ConfigParser) -> dict[str, Any]:
-    """Prints loss and metrics, writes them beside the checkpoint, and returns them."""
+def main(config: ConfigParser, split: str = "test",
+         predictions: Path | None = None) -> dict[str, Any]:
+    """Prints loss and metrics, writes them and a report beside the checkpoint, and returns them.
+
+    Args:
+        split: the data: one of ``SPLITS``.
+        predictions: a CSV file for all predictions.
+    """
     from logger.console import plain_number, table
     from utils.config.json_file import replace_json
     from utils.runs.one_run import one_run
 
+    if predictions is not None and not predictions.parent.is_dir():
+        raise ConfigError(f"--predictions: there is no folder {predictions.parent}")
     logger = config.get_logger("test")
-    ask_for_test_set(config)
+    if split == "test":
+        ask_for_test_set(config)
+    elif "drop_last" in (config["data_loader"].get("args") or {}):
+        config["data_loader"]["args"]["drop_last"] = False
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
     with one_run(config):
         trainer = build(config)
-        values = trainer.evaluate(trainer.data_loader)
+        samples, values, reports = evaluated(trainer, split, predictions)
     result = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch,
-              "samples": trainer.num_evaluated,
+              "samples": samples,
               **{name: plain_number(value) for name, value in values.items()}}
     logger.info("%s", table(result))
     if is_main_process():
-        path = Path(str(config.resume)).with_suffix(".test.json")
+        path = Path(str(config.resume)).with_suffix(f".{split}.json")
         replace_json(result, path)
         logger.info("written to %s", path)
+        for report in reports:
+            report()
     return result
+
+
+def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
+        int, dict[str, Any], list[Callable[[], None]]]:
+    """How many samples there are, their values, and what writes the report of each data set."""
+    from base.evaluation import named_loaders
+    from base.report import watched, write_report
+
+    loaders = trainer.valid_data_loader if split == "valid" else trainer.data_loader
+    if loaders is None:
+        raise ConfigError("--split valid: the run has no validation data")
+    checkpoint = Path(str(trainer.config.resume))
+    samples = 0
+    values: dict[str, Any] = {}
+    reports: list[Callable[[], None]] = []
+    for prefix, loader in named_loaders(loaders):
+        path = predictions_of(predictions, prefix)
+        with watched(trainer, keep_scores=path is not None) as seen:
+            found = trainer.evaluate(loader)
+        samples += trainer.num_evaluated
+        values.update((prefix + name, value) for name, value in found.items())
+        name = f"{split}-{prefix}".rstrip("-_")
+        about = {"checkpoint": str(checkpoint), "epoch": trainer.counters.epoch, "set": name,
+                 "samples": trainer.num_evaluated}
+        folder = checkpoint.parent / "reports" / f"{checkpoint.stem}-{name}"
+        reports.append(functools.partial(
+            write_report, seen, loader, folder=folder, about=about, predictions=path,
+            classes_of=[loader, trainer.data_loader]))
+    return samples, values, reports
+
+
+def predictions_of(path: Path | None, prefix: str) -> Path | None:
+    """The file for the predictions of one set; of several sets by name, each has its own."""
+    if path is None or not prefix:
+        return path
+    return path.with_name(f"{path.stem}-{prefix.removesuffix('_')}{path.suffix}")
 
 
 def ask_for_test_set(config: ConfigParser) -> None:
@@ -61,5 +113,12 @@ if __name__ == "__main__":
         "a checkpoint, a run's folder (its best model), or 'latest'"))
     parser.add_argument("-c", "--config", help="config to lay over the checkpoint's own")
     parser.add_argument("-d", "--device", help="GPUs to use, like 2,3; or cpu, or mps")
+    parser.add_argument("--split", choices=SPLITS, default="test", help=(
+        "the data: the test set, or that of the run's validation or training, as training reads "
+        "it"))
+    parser.add_argument("--predictions", metavar="CSV", type=Path, help=(
+        "write every prediction to this file"))
     with clean_exit():
-        main(ConfigParser.from_args(parser, modules=MODULES, best_first=True))
+        config = ConfigParser.from_args(parser, modules=MODULES, best_first=True)
+        given = parser.parse_intermixed_args()
+        main(config, given.split, given.predictions)

@@ -23,6 +23,7 @@ from base.finite_loss import LossCheck
 from base.loops import Loops
 from base.monitor import Monitor, is_number
 from base.optimizers import StepWatch, learning_rates, other_optimizers
+from base.profile import profiling
 from base.run_log import begin
 from base.schedulers import Schedulers
 from base.start_checks import check_start, tell_unknown
@@ -121,7 +122,7 @@ class BaseTrainer(Loops, ABC):
                                         settings.tensorboard and is_main_process())
         self.trackers = Trackers(is_on=is_main_process())
         self.history = History(lambda: config.log_dir)
-        self.callbacks = CallbackList([LossCheck(), *callbacks, StepLog()])
+        self.callbacks = CallbackList([LossCheck(), *callbacks, StepLog(), *profiling(settings)])
         self.schedulers = Schedulers(lr_scheduler, config)
         self.stop = Stop(settings.max_seconds)
         around = TrainerConfig.model_validate({}) if self.is_classic else settings

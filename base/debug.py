@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from base.evaluation import Copies, first_batches, named_loaders
+from base.layers import layer_table, state_bytes_of
 from base.optimizers import learning_rates
 from base.start_checks import without_trace
 from logger.console import table
@@ -59,6 +60,15 @@ def describe(trainer: Any) -> None:
     with without_trace(trainer):
         log = trainer._loop(1)
     hook.remove()
+
+    def one_batch() -> None:
+        trainer.counters.batch = trainer.counters.samples = 0
+        trainer._loop(1)
+
+    with without_trace(trainer):
+        layers = layer_table(trainer.model, one_batch,
+                             state_bytes=state_bytes_of(trainer.optimizer))
+    logger.info("%s", layers)
     logger.info("parameters: %d", sum(parameter.numel() for parameter in model.parameters()))
     logger.info("output: %s", outputs[0] if outputs else "the model was not called")
     log = {**log, **learning_rates(trainer.optimizer)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from base.checkpoint.resume import settle_folder
 from base.counters import reached
-from base.run_log import tell_finished
+from base.run_log import tell_finished, write_hparams
 from logger.console import go_on_hint
 from logger.logger import FILE_ONLY, RESULT
 from utils.errors import RunError
@@ -82,6 +82,7 @@ def ending(trainer: Any) -> Iterator[None]:
                 with contextlib.ExitStack() as closing:  # each, whatever happens to another
                     closing.callback(trainer.saver.wait)
                     closing.callback(trainer.writer.close)
+                    closing.callback(write_hparams, trainer)
                     closing.callback(trainer.callbacks.call, "on_train_end", trainer)
         if trainer.is_over or not trainer.stop.is_asked:
             state = _state_of_end(trainer)

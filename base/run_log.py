@@ -8,10 +8,16 @@ from base.data.train_batches import num_batches
 from base.evaluation import named_loaders
 from base.schedulers import planned_steps
 from logger.console import duration
+from logger.curves import draw_curves
 from logger.logger import RESULT
+from utils.config.merging import leaves
 from utils.devices.parallel import unwrap_model
 from utils.devices.processes import by_main, num_processes
+from utils.errors import RunError
 from utils.runs.folder import BEST
+
+CURVES = "curves.png"
+CURVES_SECONDS = 30  # of shorter runs nobody waits for curves
 
 
 def begin(trainer: Any) -> None:
@@ -89,10 +95,36 @@ def tell_finished(trainer: Any, started: float) -> None:
         trainer.counters.epoch, "epoch")
     log.log(RESULT, "finished %d %s%s%s: %s", count, name, "" if count == 1 else "s", best,
             trainer.checkpoint_dir)
-    log.info("%-6s  %s", "took", duration(time.monotonic() - started))
+    seconds = time.monotonic() - started
+    log.info("%-6s  %s", "took", duration(seconds))
+    if seconds >= CURVES_SECONDS:
+        draw(trainer)
     model = trainer.checkpoint_dir / BEST
     model = model if model.is_file() else trainer.checkpoint_dir
     log.info("%-6s  python test.py --resume %s", "test", shlex.quote(model.as_posix()))
     if trainer.writer.enabled:
         log.info("%-6s  tensorboard --logdir %s", "look",
                  shlex.quote(trainer.config.log_dir.as_posix()))
+
+
+def draw(trainer: Any) -> None:
+    """The history as ``curves.png`` beside it; what goes wrong is told."""
+    rows, folder = trainer.history.rows(), trainer.config.log_dir
+    if len(rows) < 2 or not trainer.config.folder.is_writer:
+        return
+    try:
+        draw_curves({trainer.config.folder.save_dir.name: rows}, folder / CURVES)
+    except (RunError, ImportError) as error:
+        trainer.logger.warning("%s was not drawn: %s", CURVES, error)
+    else:
+        trainer.logger.info("%-6s  %s", "curves", folder / CURVES)
+
+
+def write_hparams(trainer: Any) -> None:
+    """For TensorBoard's table of runs: the settings, and the best value."""
+    monitor = trainer.best_monitor
+    if trainer.writer.enabled and trainer.is_over and monitor.has_best:
+        settings = {".".join(path): value for path, value in leaves(trainer.config.config)
+                    if isinstance(value, (bool, int, float, str))}
+        trainer.writer.add_hparams(settings, {f"best/{monitor.metric}": monitor.best},
+                                   run_name=".")

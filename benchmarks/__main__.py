@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import data, measures, processes
+from benchmarks import data, measures, processes, runs
 from utils.config.json_file import write_json
 
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
@@ -26,6 +26,7 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "memory": measures.memory,
     "loader": data.loader,
     "save": measures.save,
+    "runs": runs.runs,
     "accuracy": measures.accuracy,
 }
 

@@ -26,6 +26,8 @@ class MetricTracker:
 
     Attributes:
         last: the value that each name was last updated with.
+        observers: functions of (output, target) that ``update_batch`` calls after the metrics,
+            without gradients. Not part of the state.
     """
 
     def __init__(self, *keys: str, writer: Any = None,
@@ -35,6 +37,7 @@ class MetricTracker:
         self.writer = writer
         self.functions = functions or {}
         self.whole_set = whole_set or {}
+        self.observers: list[Callable[[Any, Any], None]] = []
         self._stream: Any = None
         if self.functions or self.whole_set:
             from utils.rng import OwnStream  # needs torch, which takes seconds
@@ -84,21 +87,25 @@ class MetricTracker:
         self._counts[key] = self._counts.get(key, 0) + n
 
     def update_batch(self, output: Any, target: Any, loss: Any, n: int) -> None:
-        """Adds the loss and all metrics of a batch of ``n`` samples.
+        """Adds the loss and all metrics of a batch of ``n`` samples, then calls ``observers``.
 
         Metrics draw random numbers from a stream of their own: they change no training (those of
         python and numpy, if they draw them at the first batch as well).
         """
         self.update("loss", loss, n)
-        if self._stream is None:
+        if self._stream is None and not self.observers:
             return
         import torch  # at the top it would make every --help take seconds
 
-        with torch.no_grad(), self._stream:
-            for name, function in self.functions.items():
-                self.update(name, function(output, target), n)
-            for metric in self.whole_set.values():
-                metric.update(output, target)
+        with torch.no_grad():
+            if self._stream is not None:
+                with self._stream:
+                    for name, function in self.functions.items():
+                        self.update(name, function(output, target), n)
+                    for metric in self.whole_set.values():
+                        metric.update(output, target)
+            for observer in self.observers:
+                observer(output, target)
 
     def avg(self, key: str) -> float:
         """The mean so far; NaN for a key that was never updated. Waits for the device."""

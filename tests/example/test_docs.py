@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from logger.trackers import Tracker
 from tests.framework.conftest import ROOT
 from utils.config.settings import table
 
-CONFIG, RECIPES = ((ROOT / "docs" / name).read_text(encoding="utf-8")
-                   for name in ("config.md", "recipes.md"))
+CONFIG, RECIPES, WATCH = ((ROOT / "docs" / name).read_text(encoding="utf-8")
+                          for name in ("config.md", "recipes.md", "watch.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = {"epochs": 2, "len_epoch": 3, "save_steps": None}
 
@@ -121,3 +122,36 @@ def test_links_of_all_pages_lead_somewhere() -> None:
                  *(ROOT / "examples").glob("*/README.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_tracker_of_the_page_sends_what_a_run_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a stand-in for the service, as far as the page uses it."""
+    block = next(text for kind, text in BLOCK.findall(WATCH) if "class Mlflow" in text)
+    said: list[Any] = []
+
+    class Service:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *args, **kwargs: said.append((name, args, kwargs))
+
+        def search_runs(self, filter_string: str) -> list[Any]:
+            return []
+
+    monkeypatch.setitem(sys.modules, "mlflow", Service())
+    names: dict[str, Any] = {"Tracker": Tracker}
+    exec(block, names)
+    tracker = names["Mlflow"]()
+    tracker.start({"seed": 1}, name="Toy", run_id="first", folder=Path())
+    tracker.scalars({"val_loss": 0.5}, 10)
+    tracker.images("input/train", None, 10)
+    tracker.close("finished")
+    assert [name for name, _, _ in said] == ["set_tracking_uri", "set_experiment", "start_run",
+                                             "log_dict", "log_metrics", "end_run"]
+    assert said[2][2] == {"run_name": "first"} and said[4][2] == {"step": 10}
+
+
+def test_pictures_of_the_pages_are_there() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            picture = page.parent / name
+            assert picture.read_bytes().startswith(b"\x89PNG") and (
+                picture.stat().st_size < 150_000), name

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "data_loader": {"data_loader", "base", "utils"},
     "trainer": {"trainer", "base", "logger", "utils"},
     "parse_config": {"logger", "utils"},
-    "tools": {"base", "logger", "utils"},
+    "tools": {"tools", "base", "logger", "utils"},
 }
 OURS = {*MAY_IMPORT, "train", "test", "new_project"}
 KNOW_CUDA = {"utils/devices/device.py", "utils/devices/parallel.py",

@@ -72,6 +72,9 @@ class TrainerConfig(Settings):
         "Send the first input images of each epoch to TensorBoard."))
     log_histograms: bool = Field(True, description=(
         "Send histograms of all parameters to TensorBoard once an epoch."))
+    profile_steps: int = Field(0, ge=0, le=1000, description=(
+        "Training steps to profile once, after the first five: where their time goes is told, a "
+        "trace is written to `trace.json.gz` in the log folder; 0: none."))
     len_epoch: int | None = Field(None, ge=1, description=(
         "Batches per epoch, whatever the data's length; null: one pass over the data."))
     overfit_batches: int | None = Field(None, ge=1, description=(

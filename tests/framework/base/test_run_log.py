@@ -5,10 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from base.epoch_log import Pace
 from logger.console import duration
 from tests.framework.tiny_run import train
+from utils.errors import RunError
+from utils.runs.checkpoint_file import read_checkpoint
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
@@ -63,3 +66,37 @@ def test_time_left_is_that_of_the_rest_at_the_same_pace(
     pace = Pace(trainer)
     now[0], counters.step, counters.epoch = 110.0, 10, 2
     assert pace.seconds_left() == (None if left is None else pytest.approx(left))
+
+
+def test_long_run_has_its_curves_beside_its_history(tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("base.run_log.CURVES_SECONDS", 0)
+    train(tmp_path)
+    curves = tmp_path / "log/tiny/run/curves.png"
+    assert curves.read_bytes().startswith(b"\x89PNG") and curves.stat().st_size > 10_000
+    assert said(tmp_path)["curves"] == str(curves)
+
+
+def test_short_run_has_none(tmp_path: Path) -> None:
+    train(tmp_path)
+    assert not list(tmp_path.rglob("curves.png"))
+
+
+def test_curves_that_cannot_be_drawn_end_no_run(tmp_path: Path, capsys: Any,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RunError("no disk")
+    monkeypatch.setattr("base.run_log.CURVES_SECONDS", 0)
+    monkeypatch.setattr("base.run_log.draw_curves", fail)
+    train(tmp_path)
+    assert "curves.png was not drawn: no disk" in capsys.readouterr().out
+
+
+def test_tensorboard_has_the_settings_and_the_best_value(tmp_path: Path) -> None:
+    folder = train(tmp_path, tensorboard=True, stop_batch=None)
+    log = tmp_path / "log/tiny/run"
+    events = EventAccumulator(str(log)).Reload()
+    best = read_checkpoint(folder / "latest.pth")["monitor_best"]
+    assert [event.value for event in events.Scalars("best/val_loss")] == pytest.approx([best])
+    written = b"".join(file.read_bytes() for file in log.glob("events*"))
+    assert b"trainer.epochs" in written
