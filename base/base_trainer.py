@@ -273,7 +273,7 @@ class BaseTrainer(Loops, ABC):
         parts = self._parts()
         state, finite = make_checkpoint(parts, config=self.config.config,
                                         epoch=self.counters.epoch, monitor_best=self.mnt_best)
-        return gather_parts(state, networks_in(parts)), finite
+        return gather_parts(self, state, parts), finite
 
     def _resume_checkpoint(self, resume_path: str | Path) -> None:
         """Takes a checkpoint; the state of what a subclass makes later waits for ``train``.

@@ -2,14 +2,17 @@
 
 import contextlib
 import copy
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import torch
 from torch import nn
 
 from base.data.train_batches import set_states, states_of
+from utils.batches import num_samples
+from utils.devices.processes import gathered
 from utils.rng import preserved
 
 
@@ -50,13 +53,30 @@ def first_batches(loaders: Any, count: int) -> Any:
 
 
 class Copies:
-    """Gives the same batches again and again, whatever a model does to them in place."""
+    """Gives the same batches again and again, whatever a model does to them in place.
+
+    Args:
+        batches: of several processes, this one's; each has as many.
+    """
 
     def __init__(self, batches: list[Any]) -> None:
         self.batches = batches
+        sizes = gathered([num_samples(batch) for batch in batches])
+        self._ends = [*accumulate(map(sum, zip(*sizes, strict=True)))]  # in samples of all
+        self.place(0)
+
+    def place(self, epoch: int, skip_samples: int = 0) -> None:
+        """Says how many samples, of all processes, the next ``iter`` leaves out."""
+        self._first = bisect_right(self._ends, skip_samples)
+
+    def size_of_batch(self, first_sample: int) -> int:
+        """Samples of the batch, of all processes, that begins with a sample."""
+        return self._ends[bisect_right(self._ends, first_sample)] - first_sample
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(copy.deepcopy, self.batches)
+        first = self._first
+        self.place(0)
+        return map(copy.deepcopy, self.batches[first:])

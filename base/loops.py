@@ -15,7 +15,7 @@ from base.ending import StopRun
 from base.evaluation import evaluating, named_loaders
 from base.optimizers import StepWatch, chosen, learning_rates, wants_closure
 from base.schedulers import Schedulers
-from base.together import BatchExchange
+from base.together import BatchExchange, check_shared
 from base.updates import Updates
 from logger.console import VALID
 from utils.batches import num_samples, to_device
@@ -23,7 +23,7 @@ from utils.config.settings import TrainerConfig
 from utils.devices.parallel import unwrap_model, without_processes
 from utils.devices.precision import autocast, read_outside
 from utils.devices.processes import broadcast_state, gathered
-from utils.errors import RunError
+from utils.errors import ConfigError, RunError
 
 
 class Loops:
@@ -165,6 +165,7 @@ class Loops:
         """What this trainer's ``_valid_epoch`` says of the data of a loader."""
         if self._resumed is not None:  # not to be trained: whatever else the networks have
             self._resumed.give(self._parts())
+        check_shared("the data to evaluate", data_loader)
         previous, self.valid_data_loader = self.valid_data_loader, data_loader
         self.writer.step, self.writer.mode = self.counters.step, "valid"
         trained, self.model = self.model, without_processes(self.model) if (
@@ -213,6 +214,10 @@ class Loops:
     def _count_step(self) -> set[str]:
         """Names of the optimizers that have stepped."""
         stepped = self.updates.end(self._step_watch.take(without_silent=not self.updates.is_plain))
+        if self._exchange is not None and self._step_watch.num_others:
+            raise ConfigError("of several processes each would step an optimizer that is no part "
+                              "of self.optimizer by its own gradients; make that a dict of all, "
+                              "and step each by self.step(NAME)")
         if stepped:
             self.counters.step += 1
             if self.average is not None:

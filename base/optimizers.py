@@ -227,6 +227,11 @@ class StepWatch:
         return bool(self._counts) and not any(self._counts.values())
 
     @property
+    def num_others(self) -> int:
+        """Steps of those that do not count."""
+        return sum(count for name, count in self._counts.items() if name not in self._names)
+
+    @property
     def num_steps(self) -> int:
         """Steps of the run, of the optimizer that made most."""
         return self._first + max((count for name, count in self._counts.items()

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from base.checkpoint.state import check_plain
-from base.evaluation import Copies, first_batches, named_loaders
+from base.evaluation import first_batches, named_loaders
 from base.monitor import check_name, is_number
 from base.optimizers import each, learning_rates, wants_closure, warn_of_untrained
 from base.schedulers import planned_steps, takes_value
+from base.together import check_shared
 from logger.console import VALID, plain_number
 from utils.config.settings import DEFAULTS
 from utils.devices.processes import num_processes
@@ -87,24 +88,16 @@ def _check_processes(trainer: Any) -> None:
                           "draws its batches by self.train_batches()")
     loaders = named_loaders(trainer.valid_data_loader)
     for label, loader in [("data_loader", trainer.data_loader),
-                          *((f"valid_data_loader {name}".rstrip("_ "), one)
+                          *((f"valid_data_loader.{name}".rstrip("_."), one)
                             for name, one in loaders)]:
-        is_shared = hasattr(loader, "keeps_all") or isinstance(loader, (list, Copies))
-        if not is_shared:
-            raise ConfigError(f"{label}: a {type(loader).__name__} gives each of the several "
-                              "processes all of the data; derive it from BaseDataLoader, which "
-                              "gives each its share")
+        check_shared(label, loader)
     size = getattr(trainer.data_loader, "batch_size", None)
     if size:
         logger.info("%d processes with batches of %d make batches of %d samples", num_processes(),
                     size, size * num_processes())
-    for name, loader in loaders:
+    for _, loader in loaders:
         if hasattr(loader, "keeps_all"):
             loader.keeps_all = True
-        count = getattr(loader, "n_samples", None)
-        if count is not None and count < num_processes():
-            raise ConfigError(f"valid_data_loader {name}: has fewer samples ({count}) than there "
-                              f"are processes ({num_processes()})")
 
 
 def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:

@@ -3,17 +3,26 @@
 import time
 from typing import Any
 
-from base.checkpoint.state import networks_in
+from torch.utils.data.distributed import DistributedSampler
+
+from base.checkpoint.state import GeneratorPart, Parts, networks_in
+from base.evaluation import Copies
+from base.optimizers import each, other_optimizers
+from base.updates import parameters_of
 from utils.devices.parallel import Reduction
 from utils.devices.processes import (
     Exchange,
     broadcast_state,
+    broadcast_tensors,
     check_equal_weights,
+    from_main,
     gathered,
     gathered_by_main,
     num_processes,
     rank,
 )
+from utils.errors import ConfigError
+from utils.metric_tracker import MetricTracker
 from utils.rng import mix_seed, set_seed
 
 TELL_SECONDS = 0.25  # from one question whether to stop to the next
@@ -82,13 +91,40 @@ def reduction_of(trainer: Any, settings: Any) -> Reduction | None:
     return reduction
 
 
+def check_shared(label: str, loader: Any) -> None:
+    """Whether each of several processes gets its share of a loader's data.
+
+    Raises:
+        ConfigError: each gets all of it, or a share of a share.
+    """
+    if num_processes() == 1 or isinstance(loader, (list, Copies)):
+        return
+    if not hasattr(loader, "keeps_all"):
+        raise ConfigError(f"{label}: a {type(loader).__name__} gives each of the several processes "
+                          "all of the data; derive it from BaseDataLoader, which gives each its "
+                          "share")
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(sampler, DistributedSampler):
+        raise ConfigError(f"{label}: its DistributedSampler gives each process a share, of which "
+                          "BaseDataLoader gives it a share again; leave the sampler out")
+    count = getattr(loader, "n_samples", None)
+    if count is not None and count < num_processes():
+        raise ConfigError(f"{label}: has fewer samples ({count}) than there are processes "
+                          f"({num_processes()})")
+
+
 def take_part(trainer: Any) -> None:
     """The same weights as the main process, and other random numbers."""
-    networks = [*networks_in(trainer._parts()).values()]
-    for network in networks:
+    if num_processes() == 1:
+        return
+    networks = networks_in(trainer._parts())
+    for network in networks.values():
         broadcast_state(network)
-    if trainer.updates.reduction is not None:
-        trainer.updates.reduction.networks = networks
+    broadcast_tensors([*trained_in(trainer, networks).values()])
+    trainer.updates.reduction.networks = [*networks.values()]
+    scaler = trainer.updates.scaler
+    if scaler is not None:  # DistributedDataParallel sums gradients that have its scale
+        scaler.load_state_dict(from_main(scaler.state_dict()))
     if rank() > 0:  # a resume restores them
         set_seed(mix_seed(trainer.config.run.seed, rank(), trainer.counters.step) % 2**32)
 
@@ -108,12 +144,36 @@ def agreed_log(trainer: Any, log: dict[str, Any]) -> dict[str, Any]:
     return logs[0]
 
 
-def gather_parts(state: dict[str, Any], networks: dict[str, Any]) -> dict[str, Any]:
+def trained_in(trainer: Any, networks: dict[str, Any]) -> dict[str, Any]:
+    """All parameters of networks and of optimizers, each once, by a name."""
+    found = {id(one): (f"{name}.{key}", one) for name, network in networks.items()
+             for key, one in network.named_parameters()}
+    optimizers = [*each(trainer.optimizer),
+                  *((f"other {index}", one) for index, one in enumerate(
+                      other_optimizers(vars(trainer))))]
+    for name, optimizer in optimizers:
+        for index, one in enumerate(parameters_of(optimizer)):
+            found.setdefault(id(one), (f"optimizer {name}, parameter {index}", one))
+    return dict(found.values())
+
+
+def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's content with the parts that each process has of its own.
 
     Raises:
         RunError: the weights of the processes differ.
     """
-    check_equal_weights(networks)
-    state["rank_parts"] = gathered_by_main(state["rank_parts"][0])
+    if num_processes() > 1:
+        check_equal_weights(trained_in(trainer, networks_in(parts)))
+        own = {name: state["parts"].pop(name) for name, part in parts.items()
+               if name in state["parts"] and is_of_process(part)}
+        state["rank_parts"] = gathered_by_main({**own, **state["rank_parts"][0]})
     return state
+
+
+def is_of_process(part: Any) -> bool:
+    """Whether a part is what a process saw or drew, which differs from process to process."""
+    if isinstance(part, Parts):
+        return all(map(is_of_process, part.parts.values()))
+    return isinstance(part, (GeneratorPart, MetricTracker)) or (
+        hasattr(part, "compute") and hasattr(part, "update"))

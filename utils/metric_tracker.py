@@ -143,7 +143,14 @@ class MetricTracker:
         counts: dict[str, float] = {}
         own = {key: (float(self._totals.get(key, 0.0)), count)
                for key, count in self._counts.items()}
-        for theirs in gathered(own):
+        everywhere = gathered(own)
+        idle = [number for number, theirs in enumerate(everywhere)
+                if not any(count for _, count in theirs.values())]
+        if self.whole_set and 0 < len(idle) < len(everywhere):
+            raise RunError(f"of {len(everywhere)} processes {idle} had no sample, and cannot take "
+                           f"part in {', '.join(self.whole_set)}: start fewer, or take smaller "
+                           "batches")
+        for theirs in everywhere:
             for key, (total, count) in theirs.items():
                 totals[key], counts[key] = totals.get(key, 0.0) + total, counts.get(key, 0) + count
         return totals, counts

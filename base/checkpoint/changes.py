@@ -6,6 +6,7 @@ from typing import Any
 from base.counters import Counters
 from base.schedulers import planned_steps, section_of
 from base.updates import num_waiting
+from utils.devices.processes import num_processes
 
 SCHEDULED = ("lr", "momentum", "betas")  # what schedules change in an optimizer's groups
 
@@ -16,12 +17,14 @@ class Changes:
     Args:
         has_schedule: whether the run had one, be it that the config does not name it.
         follows_run: whether the schedule of a name is as long as the run.
+        is_shared_otherwise: whether another number of processes goes on.
     """
 
     def __init__(self, before: Any, after: dict[str, Any], *, has_schedule: bool,
-                 follows_run: Callable[[str], bool]) -> None:
+                 follows_run: Callable[[str], bool], is_shared_otherwise: bool = False) -> None:
         self.before = before if isinstance(before, dict) else after
         self.after = after
+        self.is_shared_otherwise = is_shared_otherwise
         self.has_schedule = has_schedule
         self.follows_run = follows_run
 
@@ -42,7 +45,8 @@ class Changes:
     @property
     def is_other_length(self) -> bool:
         """Whether the run has another length in steps."""
-        return self.is_set("epochs", "max_steps", "len_epoch", "accumulate", "overfit_batches") or (
+        keys = ("epochs", "max_steps", "len_epoch", "accumulate", "overfit_batches")
+        return self.is_shared_otherwise or self.is_set(*keys) or (
             _without_workers(self.before) != _without_workers(self.after))
 
     def args(self, section: str, name: str) -> set[str]:
@@ -87,10 +91,12 @@ def steps_of_run(config: Any, loader: Any, batches_per_step: int = 1) -> int | N
     """
     checkpoint, done = config.checkpoint or {}, Counters()
     done.load_state_dict(checkpoint.get("parts", {}).get("counters", {}))
+    ranks = checkpoint.get("rank_parts") or [{}]
     changes = Changes(checkpoint.get("config"), config.config, has_schedule=True,
-                      follows_run=lambda name: True)
+                      follows_run=lambda name: True,
+                      is_shared_otherwise=len(ranks) != num_processes())
     if done.planned is not None and not changes.is_other_length:
         return done.planned
-    updates = (checkpoint.get("rank_parts") or [{}])[0].get("updates", {})
+    updates = ranks[0].get("updates", {})
     return planned_steps(config.trainer, loader, batches_per_step, done,
                          waiting=num_waiting(updates.get("groups", {})))

@@ -43,9 +43,11 @@ class Resumed:
     def __init__(self, checkpoint: dict[str, Any], source: str, config: Any) -> None:
         self.checkpoint = checkpoint
         self.source = source
+        self._ranks = checkpoint.get("rank_parts") or [{}]
         self.changes = Changes(checkpoint.get("config"), config.config,
                                has_schedule="lr_scheduler" in checkpoint.get("parts", {}),
-                               follows_run=functools.partial(follows_run, config))
+                               follows_run=functools.partial(follows_run, config),
+                               is_shared_otherwise=len(self._ranks) != num_processes())
         self.is_complete = "best_monitor" in checkpoint.get("parts", {})
         self._given: dict[str, Any] = {}
 
@@ -85,12 +87,15 @@ class Resumed:
             logger.warning("%s is of an older layout: scheduler, random generators and patience "
                            "start anew", self.source)
             return
-        states, saved = self._states(), len(self.checkpoint.get("rank_parts") or [{}])
-        if saved != num_processes() and states["counters"]["batch"]:
+        states = self._states()
+        counters = states["counters"]
+        is_inside = counters["batch"] or counters.get("unvalidated") or any(
+            own.get("updates", {}).get("groups") for own in self._ranks)
+        if self.changes.is_shared_otherwise and is_inside:
             raise CheckpointError(
-                f"{self.source}: the run was stopped inside an epoch in {saved} process(es), and "
-                f"there are {num_processes()} now. Go on with as many, or from the checkpoint of "
-                "an epoch")
+                f"{self.source}: the run was stopped inside an epoch (or between validations) in "
+                f"{len(self._ranks)} process(es), and there are {num_processes()} now. Go on with "
+                "as many, or from another checkpoint")
         check_names({name: part for name, part in parts.items() if name not in APART},
                     {name: state for name, state in states.items() if name not in APART})
         if "average" in states.keys() - parts.keys():
@@ -100,8 +105,7 @@ class Resumed:
             give(RANDOM, parts[RANDOM], states[RANDOM])
 
     def _states(self) -> dict[str, Any]:
-        ranks = self.checkpoint.get("rank_parts") or [{}]
-        own = ranks[rank()] if rank() < len(ranks) else {}
+        own = self._ranks[rank()] if rank() < len(self._ranks) else {}
         return {**self.checkpoint.get("parts", {}), **own}
 
     def _give_classic(self, name: str, part: Any) -> None:

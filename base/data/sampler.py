@@ -11,6 +11,9 @@ from base.data.seeded_dataset import SeededBatch
 from utils.rng import mix_seed, seeded
 
 
+DRAWN_AT_ONCE = 256  # indices of another's sampler, from one seed
+
+
 class EpochSampler(Sampler[int]):
     """Goes through its samples in an order that follows from (seed, epoch) alone.
 
@@ -114,7 +117,7 @@ class SeededBatchSampler(Sampler[list[int]]):
         for part in itertools.count():
             with seeded(mix_seed(self.seed, epoch, part)):
                 indices = iter(self.sampler) if indices is None else indices
-                drawn = list(itertools.islice(indices, self.batch_size))
+                drawn = list(itertools.islice(indices, DRAWN_AT_ONCE))
             if not drawn:
                 return
             yield from drawn

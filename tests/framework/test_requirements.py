@@ -29,7 +29,7 @@ def imported(*folders: str) -> set[str]:
 
 
 def required(name: str) -> set[str]:
-    text = (ROOT / name).read_text(encoding="utf-8")
+    text = (ROOT / name).read_text(encoding="utf-8").replace("scikit-learn", "sklearn")
     return set(re.findall(r"^([A-Za-z0-9_-]+)>=[0-9.]+$", text, re.MULTILINE))
 
 

@@ -263,12 +263,16 @@ def _size(tensor: Any) -> int:
 
 def broadcast_state(module: "torch.nn.Module", *, buffers_only: bool = False) -> None:
     """Gives all processes the main one's weights and buffers of a network."""
-    if num_processes() == 1:
-        return
+    if num_processes() > 1:
+        broadcast_tensors([*module.buffers()] if buffers_only else [
+            *module.parameters(), *module.buffers()])
+
+
+def broadcast_tensors(tensors: Sequence["torch.Tensor"]) -> None:
+    """Gives all processes what the main one has in them."""
     import torch
     from torch import distributed
 
-    tensors = [*module.buffers()] if buffers_only else [*module.parameters(), *module.buffers()]
     with torch.no_grad():
         for bucket in _buckets(sorted(tensors, key=lambda one: str(one.dtype))):
             flat = torch.cat([one.flatten() for one in bucket])
@@ -277,23 +281,22 @@ def broadcast_state(module: "torch.nn.Module", *, buffers_only: bool = False) ->
                 one.copy_(part.view_as(one))
 
 
-def check_equal_weights(networks: dict[str, "torch.nn.Module"]) -> None:
+def check_equal_weights(named: dict[str, "torch.Tensor"]) -> None:
     """Whether the processes have the same weights, as they must.
+
+    Args:
+        named: the weights by a name.
 
     Raises:
         RunError: they went different ways.
     """
-    if num_processes() == 1:
-        return
     import torch
 
-    named = {f"{name}.{key}": one for name, network in networks.items()
-             for key, one in network.named_parameters()}
     sums = torch.stack([one.detach().double().sum() for one in named.values()]).tolist() if (
         named) else []
     everywhere = gathered(list(map(repr, sums)))  # NaN is no number, but the same text
     names = [name for name, *texts in zip(named, *everywhere, strict=True) if len({*texts}) > 1]
     if names:
         raise RunError(f"the weights of the processes differ: {', '.join(names[:5])}. Each "
-                       "optimizer has to be stepped by self.step(), each network's loss to come "
-                       "from the same calls in all processes")
+                       "optimizer has to be stepped by self.step(), each loss to come from the "
+                       "same calls in all processes")

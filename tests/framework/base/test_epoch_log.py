@@ -22,10 +22,10 @@ class Writer:
     def add_scalar(self, name: str, value: float) -> None:
         self.scalars.append((self.mode, name, self.step))
 
-    def flush(self) -> None:
+    def flush(self, *args: Any, **options: Any) -> None:
         pass
 
-    close = flush
+    close = add_hparams = flush
 
 
 class SeveralLosses(ClippingTrainer):

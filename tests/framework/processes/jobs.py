@@ -7,20 +7,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
 from torchmetrics.classification import BinaryAUROC
 
+import base.together
 from base import BaseDataLoader
+from base.evaluation import Copies, first_batches
 from parse_config import ConfigParser
 from tests.framework.tiny_run import StopAt
 from tests.framework.toy.trainer import Trainer
 from utils.devices.parallel import place_model
 from utils.devices.processes import gathered, is_main_process, joined, num_processes, rank
 from utils.errors import ConfigError, RunError
+from utils.metric_tracker import MetricTracker
 from utils.rng import set_seed
 from utils.runs.one_run import one_run
 
@@ -107,7 +112,8 @@ class Auroc(BinaryAUROC):
 def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
             batches: int = 1, shuffle: bool = True, dropout: float = 0.0,
             is_stream: bool = False, metrics: Any = None, callbacks: Any = (),
-            unused: bool = False, loader: Any = None, **settings: Any) -> dict[str, Any]:
+            unused: bool = False, loader: Any = None, overfit: int = 0,
+            **settings: Any) -> dict[str, Any]:
     """What came of a run. Of each global batch every process has its share, in so many batches."""
     config = ConfigParser({"name": "x", "seed": 3, "trainer": {
         "epochs": 2, "save_dir": str(folder), "verbosity": 2, "tensorboard": False,
@@ -119,6 +125,8 @@ def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
         loader = loader or BaseDataLoader(Stream() if is_stream else Rows(), size,
                                           shuffle=shuffle and not is_stream)
         valid = BaseDataLoader(Rows(VALID), 8)
+        if overfit:
+            loader = Copies(first_batches(loader, overfit))
         model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
         if unused:
             model[0].unused = nn.Parameter(torch.ones(3))
@@ -147,6 +155,21 @@ def resumed(folder: Path, **options: Any) -> dict[str, Any]:
     return {"whole": whole, "resumed": after, "code": code}
 
 
+def sampled() -> Any:
+    """A sampler that gives each process a share already."""
+    return BaseDataLoader(Rows(), 12, sampler=DistributedSampler(
+        Rows(), num_replicas=num_processes(), rank=rank()))
+
+
+def evaluated_by_all(folder: Path) -> dict[str, Any]:
+    """Of a loader that gives each process everything."""
+    class EvaluatesAll(Trainer):
+        def train(self) -> None:
+            self.evaluate(DataLoader(Rows(VALID), 8))
+
+    return fails(folder, kind=EvaluatesAll)
+
+
 def fails(folder: Path, **options: Any) -> dict[str, Any]:
     """What is said of a run that all processes end together."""
     try:
@@ -167,6 +190,58 @@ class KeepsABuffer(Trainer):
         assert not batch_idx or self.model.own == batch_idx - 1
         self.model.own.fill_(batch_idx + rank())
         return super()._train_step(batch, batch_idx)
+
+
+class StepsAnother(Trainer):
+    """An optimizer that is an attribute of its own, and a network that is none."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.kept = (lambda: None, nn.Linear(6, 2))
+        self.optimizer_2 = torch.optim.SGD(self.kept[1].parameters(), lr=0.3)
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        result = super()._train_step(batch, batch_idx)
+        self.optimizer_2.step()
+        return result
+
+
+class HiddenNetwork(Trainer):
+    """Trained by the one optimizer, though no attribute holds it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        torch.manual_seed(5 + rank())  # the main process's weights count
+        self.hidden = SimpleNamespace(net=nn.Linear(6, 2))
+        self.optimizer.add_param_group({"params": list(self.hidden.net.parameters())})
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        rows, target = batch
+        self.zero_grad()
+        output = self.model(rows) + self.hidden.net(rows)
+        loss = self.criterion(output, target)
+        self.backward(loss)
+        self.step()
+        self.train_metrics.update("hidden", self.hidden.net.weight.detach().sum(), 1)
+        return output, target, loss
+
+
+class DrawsItsOwn(Trainer):
+    """From a generator, into a tracker, of its own in each process."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.noise = torch.Generator().manual_seed(5 + rank())
+        self.seen = MetricTracker()
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        self.seen.update("noise", torch.rand((), generator=self.noise), 1)
+        return super()._train_step(batch, batch_idx)
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        log = {**super()._train_epoch(epoch), **self.seen.result()}
+        self.seen.reset()
+        return log
 
 
 class GetsNaN(Trainer):
@@ -227,6 +302,12 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ddp, unused": lambda folder: trained(folder, strategy="ddp", unused=True,
                                           find_unused_parameters=True),
     "buffers": lambda folder: trained(folder, kind=KeepsABuffer),
+    "resumed overfit": lambda folder: resumed(folder, overfit=6),
+    "resumed, own state": lambda folder: resumed(folder, kind=DrawsItsOwn),
+    "hidden network": lambda folder: trained(folder, kind=HiddenNetwork),
+    "another optimizer": lambda folder: fails(folder, kind=StepsAnother),
+    "sampler of shares": lambda folder: fails(folder, loader=sampled()),
+    "evaluates all": evaluated_by_all,
     "nan": lambda folder: fails(folder, kind=GetsNaN),
     "diverges": lambda folder: fails(folder, kind=Diverges),
     "torch's loader": lambda folder: fails(folder, loader=DataLoader(Rows(), 12)),
@@ -237,6 +318,7 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    base.together.TELL_SECONDS = 0  # a stop is agreed on at once
     folder, *names = sys.argv[1:]
     with joined(on_gpu=False):
         for name in names:

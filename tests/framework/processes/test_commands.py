@@ -82,6 +82,35 @@ def test_another_number_goes_on_from_an_epoch_but_not_from_inside_one(
     assert status == 0 and counters(folder)["step"] == 9, said
 
 
+def test_schedule_is_as_long_as_the_run_with_another_number(tmp_path: Path, toy_project: Path,
+                                                            config_file: Path) -> None:
+    """6 steps an epoch by one process, 3 by two."""
+    schedule = 'lr_scheduler={"type":"OneCycleLR","args":{"max_lr":0.05}}'
+    one = ("--nproc-per-node", "1")
+    status, said = run(toy_project, "train.py", "-c", config_file, "trainer.epochs=4", schedule,
+                       torchrun=one)
+    assert status == 0, said
+    folder, = runs(tmp_path)
+    for again, torchrun in (("two", ("--nproc-per-node", "2")), ("one", one)):
+        status, said = run(toy_project, "train.py", "-r", folder / "checkpoint-epoch1.pth",
+                           "--new-run", "--run-id", again, torchrun=torchrun)
+        assert status == 0, said
+    steps = [rows(folder.with_name(name))[-1]["step"] for name in ("one", "two")]
+    rates = [rows(folder.with_name(name))[-1]["lr"] for name in ("one", "two")]
+    assert steps == [24, 15] and rates[1] < 0.001 and rates[0] == rows(folder)[-1]["lr"]
+
+
+def test_metric_that_a_process_has_no_sample_for_is_told(tmp_path: Path, toy_project: Path,
+                                                         config_file: Path) -> None:
+    status, said = run(
+        toy_project, "train.py", "-c", config_file, "trainer.sanity_batches=0",
+        "data_loader.args.batch_size=96", "trainer.epochs=1",
+        'metrics=[{"type":"MulticlassAUROC","args":{"num_classes":3}}]',
+        'valid_data_loader={"type":"ToyDataLoader","args":{"batch_size":1,"shuffle":false,'
+        '"indices":[0]}}', "data_loader.args.validation_split=0.0")
+    assert status == 1 and "has fewer samples (1) than there are processes (2)" in said
+
+
 def test_failure_of_one_ends_all_at_once_with_its_traceback(
         tmp_path: Path, toy_project: Path, config_file: Path) -> None:
     file = toy_project / "trainer" / "trainer.py"

@@ -30,7 +30,24 @@ def started(folder: Path, num_processes: int, *names: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+def check_same(several: dict[str, Any], alone: dict[str, Any]) -> None:
+    torch.testing.assert_close(several["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
+    assert several["counters"] == alone["counters"]
+    assert several["evaluated"] == alone["evaluated"] == VALID
+    for row, expected in zip(several["rows"], alone["rows"], strict=True):
+        assert row.keys() == expected.keys()
+        for key in row.keys() - {*TIMES}:
+            assert row[key] == pytest.approx(expected[key], rel=2e-5), key
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """The quick one of these."""
+    started(tmp_path, 2, "plain")
+    check_same(torch.load(tmp_path / "plain.pt"), JOBS["plain"](tmp_path / "alone"))
+
+
+@pytest.fixture(scope="module", params=[pytest.param(count, marks=pytest.mark.slow)
+                                        for count in (2, 3)])
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("together")
     said = started(folder, request.param, *JOBS)
@@ -42,13 +59,7 @@ def test_weights_and_values_are_those_of_one_process(tmp_path: Path, together: A
                                                      name: str) -> None:
     alone, several = JOBS[name.removeprefix("ddp, ").replace("ddp", "plain")](
         tmp_path), together[name]
-    torch.testing.assert_close(several["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
-    assert several["counters"] == alone["counters"]
-    assert several["evaluated"] == alone["evaluated"] == VALID
-    for row, expected in zip(several["rows"], alone["rows"], strict=True):
-        assert row.keys() == expected.keys()
-        for key in row.keys() - {*TIMES}:
-            assert row[key] == pytest.approx(expected[key], rel=2e-5), key
+    check_same(several, alone)
 
 
 def test_stream_is_read_once_by_all_together(together: Any) -> None:
@@ -64,7 +75,7 @@ def test_value_that_differs_between_processes_is_told(together: Any) -> None:
     assert row["loss"] == alone["loss"] and 0 < row["ones"] < 1
 
 
-@pytest.mark.parametrize("name", ["resumed", "resumed stream", "resumed, accumulated"])
+@pytest.mark.parametrize("name", [name for name in JOBS if name.startswith("resumed")])
 def test_resume_with_as_many_processes_is_exact(together: Any, name: str) -> None:
     """With dropout, which differs between the processes."""
     whole, after = together[name]["whole"], together[name]["resumed"]
@@ -82,7 +93,16 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ("nan", "RunError: the loss is not finite (epoch 1, batch 2 or before"),
     ("diverges", "RunError: the weights of the processes differ: model.0.weight"),
     ("torch's loader", "ConfigError: data_loader: a DataLoader gives each of the several"),
+    ("another optimizer", "ConfigError: of several processes each would step an optimizer"),
+    ("sampler of shares", "ConfigError: data_loader: its DistributedSampler gives"),
+    ("evaluates all", "ConfigError: the data to evaluate: a DataLoader gives each"),
     ("time is up", "SystemExit: 124")])
 def test_all_processes_end_together(together: Any, name: str, text: str) -> None:
     assert text in together[name]["error"]
     assert len(set(together[name]["all"])) == 1
+
+
+def test_network_that_only_an_optimizer_knows_is_the_same_everywhere(together: Any) -> None:
+    """It began with other weights in each process."""
+    assert "hidden: differs" not in together["said"]
+    assert len(together["hidden network"]["rows"]) == 2
