@@ -1,5 +1,6 @@
 """What is told of a run at its start and at its end."""
 
+import json
 import shlex
 import time
 from typing import Any
@@ -28,6 +29,9 @@ def begin(trainer: Any) -> None:
     folder = config.folder
     trainer.trackers.start(config.config, name=config.run.name, run_id=folder.save_dir.name,
                            folder=folder.log_dir)
+    if trainer.writer.enabled:
+        text = json.dumps(config.config, indent=4, default=str)
+        trainer.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
     trainer.callbacks.call("on_train_start", trainer)
 
 

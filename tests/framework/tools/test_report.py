@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -102,3 +103,28 @@ def _refused(run: Callable[..., None], tmp_path: Path, trained: Path) -> None:  
         run(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="is a folder"):
         run(trained, "--out", tmp_path)
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
+    "google-chrome")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+def test_page_is_shown_by_a_browser(trained: Path, tmp_path: Path) -> None:  # noqa: F811
+    """As it is, with pictures that have a size and without a word in its console."""
+    page = tmp_path / "page.html"
+    text = report.page([trained])
+    check = ("<script>document.title = Array.from(document.images).map(one => "
+             "one.naturalWidth > 300).join() + ' ' + document.querySelectorAll('tr').length"
+             "</script></body>")
+    page.write_text(text.replace("</body>", check), encoding="utf-8")
+    done = subprocess.run(
+        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu",
+         "--disable-background-networking", f"--user-data-dir={tmp_path / 'browser'}",
+         "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    title = re.search("<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    pictures, lines = title[1].split()
+    assert set(pictures.split(",")) == {"true"} and int(lines) > 30
