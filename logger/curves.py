@@ -1,8 +1,6 @@
 """Curves of one or several histories, drawn into a PNG file."""
 
-import contextlib
 import math
-import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 from logger.console import VALID
 from utils.config.misspellings import suggestion
 from utils.errors import ConfigError, RunError
+from utils.files import replaced
 
 MAX_PANELS = 12
 MAX_LEGEND = 20  # entries; more are counted
@@ -237,14 +236,6 @@ def _drawable(value: float) -> float:
 
 
 def _write(canvas: Any, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the font lacks a letter of a name
-            canvas.print_png(file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary, open(temporary, "wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the font lacks a letter of a name
+        canvas.print_png(file)

@@ -17,6 +17,7 @@ from logger.curves import draw_curves
 from tools.runs_table import Row, find_runs, read_run, setting_names
 from utils.config.settings import DEFAULTS
 from utils.errors import ConfigError, RunError, clean_exit
+from utils.files import replaced
 from utils.runs.folder import ENVIRONMENT, read_object
 
 STYLE = """
@@ -48,10 +49,9 @@ def main() -> None:
     out = arguments.out or folders[0] / "report.html"
     if out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; expected a file")
-    try:
-        out.write_text(page(folders), encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{out}: cannot be written ({error.strerror})") from error
+    text = page(folders)
+    with replaced(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print(f"written: {out}")
 
 
