@@ -1,6 +1,7 @@
 """What is told of a run at its start and at its end."""
 
 import json
+import math
 import shlex
 import time
 from typing import Any
@@ -58,11 +59,12 @@ def tell_start(trainer: Any) -> None:
 
 def _size_of(loader: Any) -> str:
     samples, size = getattr(loader, "n_samples", None), getattr(loader, "batch_size", None)
-    batches = num_batches(loader)
-    return " in ".join(filter(None, (
-        None if samples is None else f"{samples:,} samples",
-        None if batches is None else f"{batches:,} batches" + (f" of {size}" if size else "")))
-    ) or "of unknown length"
+    batches, count = num_batches(loader), num_processes()
+    times = "" if count == 1 else f"{count} x "
+    texts = [] if samples is None else [f"{samples:,} samples"]
+    texts += [] if batches is None else [
+        f"{batches:,} batches" + (f" of {times}{size}" if size else "")]
+    return " in ".join(texts) or "of unknown length"
 
 
 def _length(trainer: Any) -> str:
@@ -74,8 +76,9 @@ def _length(trainer: Any) -> str:
     texts += [] if steps is None else [f"{steps:,} steps"]
     stop = settings.early_stop
     return ", ".join(texts) + (
-        f"; less if {trainer.mnt_metric} gets no better for {stop}" if (
-            stop > 0 and trainer.mnt_metric) else "")
+        f"; less if {trainer.mnt_metric} gets no better for {stop} "
+        f"{'validations' if trainer.by_steps else 'epochs'}" if (
+            trainer.mnt_metric and 0 < stop < (trainer.epochs or math.inf)) else "")
 
 
 def tell_finished(trainer: Any, started: float) -> None:

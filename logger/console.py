@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from utils.devices.processes import num_processes
+
 WIDTH = 80
 VALID = "val_"
 
@@ -63,4 +65,6 @@ def go_on_hint(latest: Path) -> str:
     """The command that goes on from a checkpoint, if it was written."""
     if not latest.exists():
         return "no checkpoint was written yet"
-    return f"go on with:\n  python train.py --resume {shlex.quote(latest.as_posix())}"
+    start = "python" if num_processes() == 1 else (
+        f"torchrun --nproc-per-node {num_processes()}")
+    return f"go on with:\n  {start} train.py --resume {shlex.quote(latest.as_posix())}"

@@ -14,8 +14,7 @@ from typing import Any
 
 from logger.console import duration, number
 from logger.curves import draw_curves
-from tools.runs_table import Row, find_runs, read_run, setting_names
-from utils.config.settings import DEFAULTS
+from tools.runs_table import Row, find_runs, read_run, setting_names, settings_of
 from utils.errors import ConfigError, RunError, clean_exit
 from utils.files import replaced
 from utils.runs.folder import ENVIRONMENT, read_object
@@ -32,7 +31,10 @@ img { max-width: 100%; margin: .5em 0 } pre { background: #f5f5f5; padding: .6em
 figure { display: inline-block; margin: 0 1em 1em 0; vertical-align: top }
 figcaption { color: #666; font-size: .9em }
 """
-FACTS = ("state", "best", "best_epoch", "epochs", "steps", "duration", "time", "path")
+FACTS = ("state", "monitor", "best", "best_epoch", "epochs", "steps", "duration", "time", "path")
+NEVER_EQUAL = ("time", "path", "seconds", "duration", "memory_mb", "samples_per_second",
+               "checkpoint")
+PICTURES = ("confusion", "mistakes", "scatter", "calibration")  # in this order
 MAX_ROWS = 200  # of a history; of a longer one the last
 
 
@@ -64,7 +66,8 @@ def page(folders: Sequence[Path]) -> str:
     read = [read_run(folder) for folder in folders]
     rows = [row for row, _ in read]
     labels = _labels(rows)
-    title = labels[0] if len(labels) == 1 else f"{len(labels)} runs"
+    title = labels[0] if len(labels) == 1 else (
+        f"{len(labels)} runs of {', '.join(dict.fromkeys(str(row['name']) for row in rows))}")
     parts = [f"<h1>{_text(title)}</h1>", _table(labels, rows, FACTS, _fact)]
     if histories := {label: lines for label, (_, lines) in zip(labels, read, strict=True) if lines}:
         parts += ["<h2>Curves</h2>", _curves(histories)]
@@ -72,15 +75,20 @@ def page(folders: Sequence[Path]) -> str:
         parts += ["<h2>Last values</h2>", _table(
             list(histories), [lines[-1] for lines in histories.values()], last, _value)]
     names = setting_names(rows)
+    defaults = settings_of({})
     changed = [name for name in names if any(
-        name not in DEFAULTS or row.get(name) != DEFAULTS[name] for row in rows if name in row)]
+        row[name] != defaults.get(name) for row in rows if name in row)]
+    names = [name for name in names if name != "$schema"]
+    changed = sorted(set(changed) & set(names), key=lambda name: (  # what differs comes first
+        len({row.get(name) for row in rows}) == 1, names.index(name)))
     parts += ["<h2>Settings</h2>", _table(labels, rows, changed, str)]
     others = [name for name in names if name not in changed]
     if others:
         parts.append(f"<details><summary>{len(others)} with their defaults</summary>"
                      f"{_table(labels, rows, others, str)}</details>")
+    parts += _tests(labels, folders)
     for label, folder in zip(labels, folders, strict=True):
-        parts += _tests(label if len(labels) > 1 else "", folder)
+        parts += _pictures(label if len(labels) > 1 else "", folder)
     for label, folder in zip(labels, folders, strict=True):
         parts += _environment(label if len(labels) > 1 else "", folder)
     for label, lines in histories.items():
@@ -122,7 +130,7 @@ def _table(labels: Sequence[str], rows: Sequence[Row], keys: Iterable[str],
             continue
         texts = ["-" if value is None else duration(value) if key == "duration"
                  else text_of(value) for value in values]
-        kind = ' class="other"' if len({*texts}) > 1 else ""
+        kind = ' class="other"' if len({*texts}) > 1 and key not in NEVER_EQUAL else ""
         cells = "".join(f"<td>{_text(text)}</td>" for text in texts)
         lines.append(f"<tr{kind}><th>{_text(key)}</th>{cells}</tr>")
     return f"<table>{head}{''.join(lines)}</table>"
@@ -144,16 +152,25 @@ def _image(path: Path, caption: str = "") -> str:
     return f"<figure>{image}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
-def _tests(label: str, folder: Path) -> list[str]:
-    """What test.py wrote of a run: values and pictures."""
+def _tests(labels: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """What test.py measured, for each checkpoint and set."""
+    files = {file.name for folder in folders for file in folder.glob("*.*.json")}
     parts: list[str] = []
-    for file in sorted(folder.glob("*.*.json")):
-        values = read_object(file)
-        if "samples" in values:
-            parts += [f"<h2>Test {_text(label)}: {_text(file.stem)}</h2>", _table(
-                [""], [values], values, _value)]
+    for name in sorted(files):
+        values = [read_object(folder / name) for folder in folders]
+        if any("samples" in one for one in values):
+            keys = dict.fromkeys(key for one in values for key in one)
+            parts += [f"<h2>Test {_text(name.removesuffix('.json'))}</h2>",
+                      _table(labels, values, keys, _value)]
+    return parts
+
+
+def _pictures(label: str, folder: Path) -> list[str]:
+    """Those of test.py's reports of a run."""
+    parts: list[str] = []
     for report in sorted((folder / "reports").glob("*")):
-        pictures = sorted(report.glob("*.png"))
+        pictures = sorted(report.glob("*.png"), key=lambda one: (
+            PICTURES.index(one.stem) if one.stem in PICTURES else len(PICTURES), one.name))
         if pictures:
             parts += [f"<h2>Report {_text(label)}: {_text(report.name)}</h2>",
                       *(_image(picture, picture.stem) for picture in pictures)]

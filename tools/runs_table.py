@@ -17,7 +17,10 @@ FACTS = ("name", "run", "state", "monitor", "best", "best_epoch", "best_step", "
          "duration", "time", "path")
 OF_GROUPS = ("mean", "sd", "n")
 LAST = "last."
-PLACE = ("$schema", "base", "trainer.save_dir", "trainer.verbosity")  # change nothing in the result
+# what changes nothing in the result
+PLACE = ("$schema", "base", *(f"trainer.{key}" for key in (
+    "save_dir", "verbosity", "log_steps", "log_images", "log_histograms", "tensorboard", "trackers",
+    "profile_steps", "async_save", "save_freq", "save_steps", "keep_last", "keep_best")))
 NOT_LAST = ("epoch", "step", "seconds", "time")
 
 Row = dict[str, Any]

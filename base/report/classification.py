@@ -1,5 +1,6 @@
 """The report of a classifier: scores of each class, confusions, mistakes, calibration."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import numpy as np
 from base.report.files import write_figure, write_table
 from base.report.predictions import Classified
 from base.report.samples import images_of
+from logger.console import WIDTH
 
 NUM_BINS = 15
 MOST_ROWS = 20  # of the table in the console
 MOST_COUNTS = 100  # classes whose confusions are written into the JSON
+MOST_PAIRS, SHOWN_PAIRS = 20, 5  # of classes that are confused: in the JSON, in the console
 NUM_MISTAKES = 25
 NAME_WIDTH = 36
 
@@ -41,9 +44,19 @@ def summary(found: Classified, names: Sequence[str]) -> dict[str, Any]:
          "recall": float(found.recall[index]), "f1": float(found.f1[index]),
          "support": int(support[index])} for index, name in enumerate(names)]
     values["calibration"] = bins
+    values["most_confused"] = most_confused(found.confusion, names)
     if len(names) <= MOST_COUNTS:
         values["confusion"] = found.confusion.tolist()
     return values
+
+
+def most_confused(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The pairs of true and predicted class with most mistakes, the largest first."""
+    wrong = confusion - np.diag(np.diag(confusion))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = [divmod(int(place), len(names)) for place in places]
+    return [{"target": names[row], "prediction": names[column], "count": int(wrong[row, column])}
+            for row, column in pairs if wrong[row, column]]
 
 
 def calibration(found: Classified) -> list[dict[str, Any]] | None:
@@ -88,6 +101,11 @@ def console(values: dict[str, Any]) -> str:
     if values["expected_calibration_error"] is not None:
         lines[-1] += (f", expected calibration error {values['expected_calibration_error']:.4f} "
                       f"({NUM_BINS} bins)")
+    if values["most_confused"]:
+        pairs = [f"{shortened(pair['target'], NAME_WIDTH)} as "
+                 f"{shortened(pair['prediction'], NAME_WIDTH)} {pair['count']}"
+                 for pair in values["most_confused"][:SHOWN_PAIRS]]
+        lines += textwrap.wrap(f"most confused: {', '.join(pairs)}", WIDTH)
     if values["left_out"]:
         lines.append(f"left out: {values['left_out']} without a target among the classes, or with "
                      "a score of NaN")

@@ -20,7 +20,7 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     has_text = num_classes <= MOST_CELLS
     side = max(0.52 * num_classes, 2.4) if has_text else 9.0
     margin = 0.6 + 0.09 * max(len(_short(name)) for name in names)
-    figure = Figure(figsize=(side + margin + 1.2, side + margin + 0.5), dpi=110,
+    figure = Figure(figsize=(side + margin + 1.7, side + margin + 0.5), dpi=110,
                     layout="constrained")
     axes = figure.add_subplot()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)

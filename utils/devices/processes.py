@@ -242,7 +242,8 @@ def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) 
             *present, total = counts.tolist()
             for one, part, is_there in zip(bucket, summed, present, strict=True):
                 if is_there:
-                    one.grad = part.div_(total).view_as(one).to(one.dtype)
+                    # in the layout of the weight, as optimizers may read memory as it lies
+                    one.grad = torch.empty_like(one).copy_(part.div_(total).view_as(one))
 
 
 def _buckets(parameters: Sequence[Any]) -> Iterator[list[Any]]:

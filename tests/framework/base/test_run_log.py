@@ -29,14 +29,14 @@ def said(folder: Path) -> dict[str, str]:
 
 
 def test_start_tells_data_model_device_and_length(tmp_path: Path) -> None:
-    folder = train(tmp_path, early_stop=5)
+    folder = train(tmp_path, early_stop=1)
     block = said(tmp_path)
     assert block["run"] == str(folder)
     assert block["data"] == "36 samples in 5 batches of 8"
     assert block["valid"] == "8 samples in 1 batches of 8"
     assert block["model"] == "Sequential, 146 parameters"
     assert block["device"] == "cpu, fp32"
-    assert block["length"] == "2 epochs, 10 steps; less if val_loss gets no better for 5"
+    assert block["length"] == "2 epochs, 10 steps; less if val_loss gets no better for 1 epochs"
 
 
 def test_end_tells_what_to_do_with_the_run(tmp_path: Path) -> None:

@@ -192,6 +192,29 @@ class KeepsABuffer(Trainer):
         return super()._train_step(batch, batch_idx)
 
 
+class Pictures(Trainer):
+    """Weights in channels-last memory, and an optimizer that reads memory as it lies."""
+
+    def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        torch.manual_seed(5)
+        self.images = nn.Sequential(nn.Conv2d(2, 4, 2), nn.Flatten(), nn.Linear(8, 2)).to(
+            memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.images.parameters(), 0.01, fused=True)
+        self.other = self.images
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        rows, target = batch
+        images = torch.cat([rows, rows], 1).view(len(rows), 2, 2, 3).contiguous(
+            memory_format=torch.channels_last)
+        self.zero_grad()
+        output = self.images(images)
+        loss = self.criterion(output, target)
+        self.backward(loss)
+        self.step()
+        return output, target, loss
+
+
 class StepsAnother(Trainer):
     """An optimizer that is an attribute of its own, and a network that is none."""
 
@@ -280,6 +303,7 @@ def result_of(trainer: Any) -> dict[str, Any]:
 JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "plain": lambda folder: trained(folder),
     "accumulated": lambda folder: trained(folder, batches=2, accumulate=2),
+    "channels last, fused": lambda folder: trained(folder, kind=Pictures),
     "clipped": lambda folder: trained(folder, clip_grad_norm=0.05),
     "averaged": lambda folder: trained(folder, ema_decay=0.5),
     "two networks": lambda folder: trained(folder, kind=TwoNetworks),

@@ -133,7 +133,7 @@ def test_signal_to_torchrun_saves_and_the_run_goes_on(tmp_path: Path, toy_projec
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[0]
     folder, = runs(tmp_path)
-    assert f"python train.py --resume {folder / 'latest.pth'}" in said
+    assert f"torchrun --nproc-per-node 2 train.py --resume {folder / 'latest.pth'}" in said
     done = counters(folder)["epoch"]
     assert done >= 2
     status, said = run(toy_project, "train.py", "-r", folder / "latest.pth",

@@ -14,8 +14,8 @@ from tests.framework.processes.jobs import JOBS, VALID
 from tests.framework.tiny_run import TIMES
 
 pytestmark = pytest.mark.distributed
-EXACT = ["plain", "accumulated", "clipped", "averaged", "two networks", "bypass", "own backward",
-         "len_epoch", "valid_steps", "unused"]
+EXACT = ["plain", "accumulated", "channels last, fused", "clipped", "averaged", "two networks",
+         "bypass", "own backward", "len_epoch", "valid_steps", "unused"]
 DDP = [name for name in JOBS if name.startswith("ddp")]
 
 
