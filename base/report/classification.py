@@ -103,7 +103,7 @@ def console(values: dict[str, Any]) -> str:
                       f"({NUM_BINS} bins)")
     if values["most_confused"]:
         pairs = [f"{shortened(pair['target'], NAME_WIDTH)} as "
-                 f"{shortened(pair['prediction'], NAME_WIDTH)} {pair['count']}"
+                 f"{shortened(pair['prediction'], NAME_WIDTH)} ({pair['count']})"
                  for pair in values["most_confused"][:SHOWN_PAIRS]]
         lines += textwrap.wrap(f"most confused: {', '.join(pairs)}", WIDTH)
     if values["left_out"]:
