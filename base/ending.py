@@ -101,7 +101,10 @@ def ending(trainer: Any) -> Iterator[None]:
     finally:
         trainer.trackers.close(state)
         with contextlib.suppress(RunError):  # the disk is full: then this was said before
-            trainer.config.folder.tell(state, reason=reason, epoch=trainer.counters.epoch)
+            monitor = trainer.best_monitor
+            trainer.config.folder.tell(
+                state, reason=reason, epoch=trainer.counters.epoch, step=trainer.counters.step,
+                best_step=monitor.best_step if monitor.has_best else None)
         trainer.config.folder.release()
     if status:
         raise SystemExit(status)

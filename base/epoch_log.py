@@ -78,6 +78,7 @@ class Pace:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._start, self._first_step = time.monotonic(), trainer.counters.step
+        trainer.history.begin()
         self._before = self._so_far()
 
     def _so_far(self) -> tuple[float, float, int]:
@@ -105,14 +106,18 @@ class Pace:
             figures["samples_per_second"] = round(samples / training, 1)
         return figures
 
-    def seconds_left(self) -> float | None:
-        """Of the run, if the rest is as fast; None if its end is not known."""
+    def seconds_left(self, seconds: float | None = None) -> float | None:
+        """Of the run, if the rest is as fast; None if its end is not known.
+
+        Args:
+            seconds: of the whole epoch, which may have begun before a resume.
+        """
         trainer, limit = self._trainer, self._trainer.settings.max_steps
         if trainer.is_over:
             return None
         done = trainer.counters.step - self._first_step
         left = [] if trainer.epochs is None or trainer.by_steps else [
-            (trainer.epochs - trainer.counters.epoch) * self.seconds]
+            (trainer.epochs - trainer.counters.epoch) * (seconds or self.seconds)]
         if limit is not None and done:
             left.append((limit - trainer.counters.step) / done * self.seconds)
         return min(left, default=None)
@@ -124,7 +129,7 @@ def tell_epoch(trainer: Any, log: dict[str, Any], pace: Pace, *, is_best: bool) 
     Args:
         log: numbers by name; ``epoch`` is one.
     """
-    figures, seconds = pace.figures(), pace.seconds
+    figures, seconds = pace.figures(), trainer.history.end()
     trainer.history.append({**figures, **log}, step=trainer.counters.step, seconds=seconds)
     if not trainer.is_classic:
         write_epoch(trainer.writer, figures, trainer.counters.step)
@@ -133,7 +138,7 @@ def tell_epoch(trainer: Any, log: dict[str, Any], pace: Pace, *, is_best: bool) 
         trainer.history.write()
     lines = epoch_lines(log, epochs=trainer.epochs, seconds=seconds, is_best=is_best,
                         step=trainer.counters.step if trainer.by_steps else None,
-                        left=pace.seconds_left(), patience=_patience(trainer.best_monitor))
+                        left=pace.seconds_left(seconds), patience=_patience(trainer.best_monitor))
     trainer.logger.info(lines[0], extra=GOOD if is_best else {})
     for line in lines[1:]:
         trainer.logger.info(line)

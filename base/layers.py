@@ -196,7 +196,8 @@ def _rows(watch: Watch) -> list[str]:
     shown = _largest(layers)
     texts = [("layer", "type", "output", "params", "FLOPs"), *(
         (layer.name or "(the model)", layer.kind + (f" x{layer.calls}" if layer.calls > 1 else ""),
-         layer.output, _number(layer.parameters), _number(layer.flops) if watch.flops else "-")
+         layer.output, _number(layer.parameters),
+         "-" if not watch.flops or _has_no_formula(layer) else _number(layer.flops))
         for layer in shown)]
     name, kind, output = (max(len(row[index]) for row in texts) for index in range(3))
     kind, output = min(kind, TYPE_WIDTH), min(output, OUTPUT_WIDTH)
@@ -227,9 +228,10 @@ def _totals(watch: Watch, state_bytes: float) -> list[str]:
     trained = [one for one in parameters if one.requires_grad]
     lines = [f"parameters   {_number(_count(parameters))}, of which {_number(_count(trained))} are "
              "trained"]
+    least = "at least " if any(map(_has_no_formula, watch.layers.values())) else ""
     outside = watch.flops - sum(layer.flops for layer in watch.layers.values())
     lines.append("FLOPs        not counted" if not watch.flops else (
-        f"FLOPs        {_number(watch.flops)} in one forward"
+        f"FLOPs        {least}{_number(watch.flops)} in one forward"
         + (f", {_number(outside)} of them outside of the layers" if outside > 0 else "")))
     held = set() if not watch.kept else {
         one.untyped_storage().data_ptr() for one in parameters if not _is_empty(one)}
@@ -263,6 +265,11 @@ def _shape(output: Any) -> str:
         return type(output).__name__
     more = f" +{len(tensors) - 1}" if len(tensors) > 1 else ""
     return f"({', '.join(map(str, tensors[0].shape))}){more}"
+
+
+def _has_no_formula(layer: Layer) -> bool:
+    """Whether it computes with its weights what torch cannot count, as an LSTM does."""
+    return bool(layer.parameters) and not layer.flops
 
 
 def _number(count: float) -> str:

@@ -1,5 +1,6 @@
 """What is told of a run at its start and at its end."""
 
+import copy
 import json
 import math
 import shlex
@@ -28,8 +29,8 @@ def begin(trainer: Any) -> None:
     by_main(config.make_folder)
     tell_start(trainer)
     folder = config.folder
-    trainer.trackers.start(config.config, name=config.run.name, run_id=folder.save_dir.name,
-                           folder=folder.log_dir)
+    trainer.trackers.start(copy.deepcopy(config.config), name=config.run.name,
+                           run_id=folder.save_dir.name, folder=folder.log_dir)
     if trainer.writer.enabled:
         text = json.dumps(config.config, indent=4, default=str)
         trainer.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,21 @@ class History:
         self._folder = folder
         self._lines: list[str] = []
         self._num_written: int | None = None  # None: what is in the file is not known
+        self._before = 0.0  # seconds of the open epoch, before a resume
+        self._since: float | None = None  # when it began, or went on
+
+    def begin(self) -> None:
+        """An epoch begins, or goes on after a resume."""
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        """That the open epoch has taken, those before a resume included."""
+        return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    def end(self) -> float:
+        """The epoch is over; the seconds that it took."""
+        seconds, self._before, self._since = self.seconds(), 0.0, None
+        return seconds
 
     def append(self, log: dict[str, Any], *, step: int, seconds: float) -> None:
         """Adds the row of an epoch.
@@ -63,8 +79,9 @@ class History:
         self._num_written = len(self._lines)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": "\n".join(self._lines)}
+        return {"rows": "\n".join(self._lines), "seconds": self.seconds()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._lines = state["rows"].splitlines()
+        self._before, self._since = state.get("seconds", 0.0), None
         self._num_written = None

@@ -1,5 +1,7 @@
 """Services that follow runs, beside TensorBoard: a class each, in trainer/trackers.py."""
 
+import contextlib
+import copy
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +13,8 @@ logger = logging.getLogger(__name__)
 class Tracker:
     """Gets what a run gives; override what the service has a place for.
 
-    It lives in the main process. What it raises is told once, and the run goes on without it.
+    It lives in the main process. What it raises is told once, and the run goes on without it; so
+    connect in ``start``, not when it is made. Random numbers that it draws change no training.
     """
 
     def start(self, config: dict[str, Any], *, name: str, run_id: str, folder: Path) -> None:
@@ -60,9 +63,8 @@ class Trackers:
     def scalars(self, values: dict[str, Any], step: int) -> None:
         """What is no number is left out."""
         if self._trackers:
-            numbers = {name: float(value) for name, value in values.items()
-                       if isinstance(value, (int, float))}
-            self._call("scalars", numbers, step)
+            self._call("scalars", {name: float(value) for name, value in values.items()
+                                   if isinstance(value, (int, float))}, step)
 
     def images(self, name: str, images: Any, step: int) -> None:
         self._call("images", name, images, step)
@@ -75,10 +77,17 @@ class Trackers:
         return bool(self._trackers)
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> None:
+        if not self._trackers:
+            return
+        from utils.rng import preserved  # needs torch, which takes seconds
+
         for tracker in list(self._trackers):
             try:
-                getattr(tracker, method)(*args, **kwargs)
-            except Exception as error:  # whatever it is, it is no reason to end a training
+                with preserved():
+                    getattr(tracker, method)(*map(copy.copy, args), **kwargs)
+            except (Exception, SystemExit) as error:  # no reason to end a training
                 self._trackers.remove(tracker)
+                with contextlib.suppress(Exception, SystemExit):
+                    tracker.close("failed")
                 logger.warning("%s failed in %s (%s: %s): the run goes on without it",
                                type(tracker).__name__, method, type(error).__name__, error)

@@ -53,7 +53,7 @@ def main() -> None:
         raise ConfigError(f"--out: {out} is a folder; expected a file")
     text = page(folders)
     with replaced(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
     print(f"written: {out}")
 
 
@@ -196,7 +196,8 @@ def _history(label: str, lines: list[Row]) -> list[str]:
         f"<td>{_text(_value(line[key]) if key in line else '-')}</td>" for key in keys))
         for line in lines[-MAX_ROWS:])
     return [f"<h2>History {_text(label)}</h2>",
-            f"<details><summary>{len(lines)} rows</summary>"
+            f"<details><summary>{'' if len(lines) <= MAX_ROWS else f'the last {MAX_ROWS} of '}"
+            f"{len(lines)} rows</summary>"
             f"<table><tr>{head}</tr>{body}</table></details>"]
 
 

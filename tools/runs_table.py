@@ -86,6 +86,8 @@ def read_run(folder: Path) -> tuple[Row, list[Row]]:
         config = trainer = {}
     monitor = str(trainer.get("monitor", "off"))
     best = best_row(rows, monitor, _number(trainer, "min_delta") or 0.0)
+    if is_number(told := status.get("best_step")):  # by the run itself: its monitor may be another
+        best = next((row for row in rows if row.get("step") == told), best)
     metric = monitor.partition(" ")[2]
     if metric and rows and not any(is_number(row.get(metric)) for row in rows):
         problems.append(f"no {metric} in the history")

@@ -101,6 +101,7 @@ def console(values: dict[str, Any]) -> str:
     if values["expected_calibration_error"] is not None:
         lines[-1] += (f", expected calibration error {values['expected_calibration_error']:.4f} "
                       f"({NUM_BINS} bins)")
+    lines.append(f"the scores were taken for {values['scores']}")
     if values["most_confused"]:
         pairs = [f"{shortened(pair['target'], NAME_WIDTH)} as "
                  f"{shortened(pair['prediction'], NAME_WIDTH)} ({pair['count']})"

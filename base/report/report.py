@@ -75,19 +75,19 @@ def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[st
         RunError: a file cannot be written.
     """
     found = seen.result()
+    for name in FILES if folder.is_dir() else ():
+        remove(folder / name)
     if found is None:
         logger.info("no report beyond these values: %s", seen.why_not)
         if predictions is not None:
             logger.warning("%s is not written: there is no report", predictions)
         return
-    is_whole = about["samples"] in (0, seen.num_samples)
-    indices = indices_of(loader, seen.num_samples) if is_whole else None
+    is_whole = seen.num_samples == (about["samples"] or getattr(loader, "n_samples", None))
+    indices = indices_of(loader, seen.num_samples, found.target) if is_whole else None
     if indices is None:
         logger.info("the data set's indices of the samples are not known: the report counts them "
                     "as they come, from 0")
     make_folder(folder)
-    for name in FILES:
-        remove(folder / name)
     problem = None
     if isinstance(found, Classified):
         names = class_names(classes_of, len(found.confusion))

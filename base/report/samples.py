@@ -4,22 +4,44 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import SequentialSampler, Subset
+from torch.utils.data import BatchSampler, SequentialSampler, Subset
 
-from utils.batches import tensors_in
+from utils.batches import data_and_target, tensors_in
+from utils.errors import RunError
 from utils.rng import seeded
 
+NUM_READ_AGAIN = 200  # samples whose targets are compared
 
-def indices_of(loader: Any, count: int) -> list[int] | None:
+
+def indices_of(loader: Any, count: int, targets: Any) -> list[int] | None:
     """The data set's indices of the samples of a loader's first pass; None where they are not
-    known, or not ``count``."""
+    known, or not ``count``.
+
+    Args:
+        targets: that were seen, in their order; None where they are not kept. Some are read again:
+            a loader or a trainer that leaves out samples or puts them in another order shows so.
+    """
     if hasattr(loader, "samples_at"):
         indices = loader.samples_at(0, 0, count)
-    elif isinstance(getattr(loader, "sampler", None), SequentialSampler):
+    elif isinstance(getattr(loader, "sampler", None), SequentialSampler) and (
+            type(loader.batch_sampler) in (BatchSampler, type(None))):
         indices = list(range(min(count, len(loader.sampler))))
     else:
         return None
-    return indices if indices is not None and len(indices) == count else None
+    if indices is None or len(indices) != count or targets is None or len(targets) != count:
+        return None
+    places = sorted({round(place) for place in np.linspace(0, count - 1, NUM_READ_AGAIN)})
+    try:
+        with seeded(0):
+            again = [data_and_target(loader.dataset[indices[place]])[1] for place in places]
+        pairs = [(np.asarray(one, dtype=float).reshape(-1),
+                  np.asarray(targets[place], dtype=float).reshape(-1))
+                 for one, place in zip(again, places, strict=True)]
+    except (NotImplementedError, RunError, TypeError, ValueError, LookupError):
+        return None  # it has no samples one by one, or none with a target
+    are_same = all(one.shape == other.shape and np.allclose(one, other, rtol=1e-5)
+                   for one, other in pairs)
+    return indices if are_same else None
 
 
 def images_of(dataset: Any, indices: Sequence[int]) -> list[np.ndarray] | None:

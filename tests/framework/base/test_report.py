@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset, TensorDataset
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from base import BaseDataLoader, InMemoryDataset
@@ -165,7 +165,8 @@ def test_largest_errors_come_first_with_their_index(tmp_path: Path) -> None:
     output = target.clone()
     output[2] += 5
     output[8] -= 7
-    loader = BaseDataLoader(InMemoryDataset(target), 16, indices=range(COUNT)[::-1])
+    dataset = InMemoryDataset(LOGITS, target.flip(0))
+    loader = BaseDataLoader(dataset, 16, indices=range(COUNT)[::-1])
     report(seen_of(output, target), loader, tmp_path, predictions=tmp_path / "all.csv")
     rows = table(tmp_path / "largest_errors.csv")
     assert [row["index"] for row in rows[:2]] == [str(COUNT - 9), str(COUNT - 3)]
@@ -257,14 +258,33 @@ def test_names_come_from_the_loader_or_the_data_set_if_they_are_as_many() -> Non
 
 
 def test_indices_are_known_of_an_order_that_is() -> None:
-    dataset = InMemoryDataset(LOGITS)
+    dataset, seen = InMemoryDataset(LOGITS, TARGET), TARGET.numpy()
     split = BaseDataLoader(dataset, 16, validation_split=0.1).split_validation()
     assert split is not None
-    assert indices_of(split, 30) == split.sampler.indices.tolist()
-    assert indices_of(split, 31) is None
-    assert indices_of(DataLoader(TensorDataset(LOGITS)), COUNT) == list(range(COUNT))
-    assert indices_of(DataLoader(TensorDataset(LOGITS), shuffle=True), COUNT) is None
-    assert indices_of([LOGITS], COUNT) is None
+    kept = split.sampler.indices
+    assert indices_of(split, 30, seen[kept]) == kept.tolist()
+    assert indices_of(split, 31, seen[kept]) is None
+    plain = TensorDataset(LOGITS, TARGET)
+    assert indices_of(DataLoader(plain), COUNT, seen) == list(range(COUNT))
+    assert indices_of(DataLoader(plain, shuffle=True), COUNT, seen) is None
+    assert indices_of([LOGITS], COUNT, seen) is None
+    assert indices_of(DataLoader(plain), COUNT, None) is None
+
+
+def test_indices_are_not_known_where_others_were_seen() -> None:
+    """A loader that sorts its batches, or leaves out samples and takes others."""
+    plain, seen = TensorDataset(LOGITS, TARGET), TARGET.numpy()
+    assert indices_of(DataLoader(plain), COUNT, np.sort(seen)) is None
+    assert indices_of(DataLoader(plain), COUNT, np.roll(seen, 1)) is None
+
+    class Backwards(BatchSampler):
+        def __iter__(self) -> Any:
+            return iter([list(range(COUNT))[::-1]])
+
+    other = Backwards(SequentialSampler(plain), COUNT, drop_last=False)
+    assert indices_of(DataLoader(plain, batch_sampler=other), COUNT, seen) is None
+    unread = InMemoryDataset(LOGITS)  # whose samples have no target
+    assert indices_of(BaseDataLoader(unread, 16), COUNT, seen) is None
 
 
 def test_images_are_stretched_and_rows_are_none() -> None:

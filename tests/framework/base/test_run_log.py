@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from base.epoch_log import Pace
 from logger.console import duration
+from logger.history import History
 from tests.framework.tiny_run import train
 from utils.errors import RunError
 from utils.runs.checkpoint_file import read_checkpoint
@@ -62,7 +63,7 @@ def test_time_left_is_that_of_the_rest_at_the_same_pace(
     trainer = SimpleNamespace(
         counters=counters, epochs=epochs, is_over=is_over, by_steps=False, seconds_validating=0.0,
         settings=SimpleNamespace(max_steps=max_steps),
-        train_data=SimpleNamespace(seconds_waited=0.0, num_samples=0))
+        train_data=SimpleNamespace(seconds_waited=0.0, num_samples=0), history=History(Path))
     pace = Pace(trainer)
     now[0], counters.step, counters.epoch = 110.0, 10, 2
     assert pace.seconds_left() == (None if left is None else pytest.approx(left))

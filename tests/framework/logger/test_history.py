@@ -89,3 +89,18 @@ def test_file_that_somebody_removed_is_written_whole(tmp_path: Path) -> None:
 def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"history\.jsonl: cannot be written"):
         history(tmp_path / "absent", 1)
+
+
+def test_seconds_of_an_epoch_go_on_after_a_resume(tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    before, after = History(lambda: tmp_path), History(lambda: tmp_path)
+    before.begin()
+    now[0] += 7
+    state = before.state_dict()
+    now[0] += 1000
+    after.load_state_dict(state)
+    after.begin()
+    now[0] += 3
+    assert after.end() == 10 and after.seconds() == 0

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from logger.trackers import Tracker
 from tests.framework.commands.files import Capture, Run, rows, runs
@@ -42,7 +43,8 @@ class Fails(Tracker):
 def configured(tmp_path: Path, config_dict: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes a config with trackers, whose classes are in the project."""
     module = ModuleType("trainer.trackers")
-    module.Notes, module.Fails = Notes, Fails  # type: ignore[attr-defined]
+    for kind in (Notes, Fails, Meddles, Quits):
+        setattr(module, kind.__name__, kind)
     monkeypatch.setitem(__import__("sys").modules, "trainer.trackers", module)
     monkeypatch.setattr(Notes, "got", [])
 
@@ -95,3 +97,30 @@ def test_testing_tells_no_tracker(tmp_path: Path, configured: Any, in_process: R
     Notes.got.clear()
     assert in_process("test.py", "-r", runs(tmp_path)[0]) == 0
     assert Notes.got == []
+
+
+class Meddles(Tracker):
+    """Changes what it is given, and draws random numbers."""
+
+    def start(self, config: dict[str, Any], *, name: str, run_id: str, folder: Path) -> None:
+        config["optimizer"] = config.pop("data_loader")["type"]
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        values.clear()
+        torch.rand(3)
+
+
+class Quits(Tracker):
+    def start(self, config: dict[str, Any], *, name: str, run_id: str, folder: Path) -> None:
+        raise SystemExit(3)
+
+
+def test_tracker_changes_neither_the_config_nor_the_training(
+        tmp_path: Path, configured: Any, in_process: Run) -> None:
+    assert in_process("train.py", "-c", configured(), "--run-id", "a") == 0
+    assert in_process("train.py", "-c", configured("Quits", "Meddles", "Notes"),
+                      "--run-id", "b") == 0
+    plain, meddled = runs(tmp_path)
+    assert [row["loss"] for row in rows(meddled)] == [row["loss"] for row in rows(plain)]
+    assert in_process("test.py", "-r", meddled) == 0
+    assert any("val_loss" in got[1] for got in Notes.got if got[0] == "scalars")
