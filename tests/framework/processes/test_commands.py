@@ -61,7 +61,8 @@ def test_run_of_two_is_one_run_and_is_tested_by_two(tmp_path: Path, toy_project:
     assert status == 0 and said.count("finished 2 epochs") == 1, said
     folder, = runs(tmp_path)
     assert "2 processes with batches of 16 make batches of 32 samples" in said
-    assert len(list(log_dir(folder).glob("events*"))) == 1 and len(rows(folder)) == 2
+    writers = {file.name.split(".")[-2] for file in log_dir(folder).glob("events*")}  # by their ids
+    assert len(writers) == 1 and len(rows(folder)) == 2
     assert len(read_checkpoint(folder / "latest.pth")["rank_parts"]) == 2
     for count in "21":
         status, said = run(toy_project, "test.py", "-r", folder,
@@ -75,7 +76,7 @@ def test_another_number_goes_on_from_an_epoch_but_not_from_inside_one(
     folder, = runs(tmp_path)
     status, said = run(toy_project, "train.py", "-r", folder / "latest.pth", "trainer.max_steps=5",
                        torchrun=("--nproc-per-node", "1"))
-    assert status == 1 and "stopped inside an epoch in 2 process(es), and there are 1" in said
+    assert status == 1 and "in 2 process(es), and there are 1 now" in said
     assert run(toy_project, "train.py", "-r", folder / "latest.pth", "trainer.max_steps=3")[0] == 0
     status, said = run(toy_project, "train.py", "-r", folder / "latest.pth",
                        "trainer.max_steps=9", torchrun=("--nproc-per-node", "1"))
@@ -97,7 +98,7 @@ def test_schedule_is_as_long_as_the_run_with_another_number(tmp_path: Path, toy_
         assert status == 0, said
     steps = [rows(folder.with_name(name))[-1]["step"] for name in ("one", "two")]
     rates = [rows(folder.with_name(name))[-1]["lr"] for name in ("one", "two")]
-    assert steps == [24, 15] and rates[1] < 0.001 and rates[0] == rows(folder)[-1]["lr"]
+    assert steps == [24, 15] and rates[1] < 0.002 and rates[0] == rows(folder)[-1]["lr"]
 
 
 def test_metric_that_a_process_has_no_sample_for_is_told(tmp_path: Path, toy_project: Path,
@@ -106,7 +107,7 @@ def test_metric_that_a_process_has_no_sample_for_is_told(tmp_path: Path, toy_pro
         toy_project, "train.py", "-c", config_file, "trainer.sanity_batches=0",
         "data_loader.args.batch_size=96", "trainer.epochs=1",
         'metrics=[{"type":"MulticlassAUROC","args":{"num_classes":3}}]',
-        'valid_data_loader={"type":"ToyDataLoader","args":{"batch_size":1,"shuffle":false,'
+        '+valid_data_loader={"type":"ToyDataLoader","args":{"batch_size":1,"shuffle":false,'
         '"indices":[0]}}', "data_loader.args.validation_split=0.0")
     assert status == 1 and "has fewer samples (1) than there are processes (2)" in said
 
