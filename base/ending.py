@@ -41,6 +41,7 @@ class Stop(StopSignals):
 
     def __enter__(self) -> "Stop":
         super().__enter__()
+        self.agreed = None
         self._deadline = time.monotonic() + self.max_seconds
         return self
 

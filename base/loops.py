@@ -22,7 +22,8 @@ from utils.batches import num_samples, to_device
 from utils.config.settings import TrainerConfig
 from utils.devices.parallel import unwrap_model, without_processes
 from utils.devices.precision import autocast, read_outside
-from utils.devices.processes import broadcast_state, gathered
+from utils.devices.processes import gathered
+from utils.devices.shared_weights import broadcast_state
 from utils.errors import ConfigError, RunError
 
 

@@ -16,7 +16,6 @@ from logger.logger import RESULT
 from utils.config.merging import leaves
 from utils.devices.parallel import unwrap_model
 from utils.devices.processes import by_main, num_processes
-from utils.errors import RunError
 from utils.runs.folder import BEST
 
 CURVES = "curves.png"
@@ -122,7 +121,7 @@ def draw(trainer: Any) -> None:
         return
     try:
         draw_curves({trainer.config.folder.save_dir.name: rows}, folder / CURVES)
-    except (RunError, ImportError) as error:
+    except Exception as error:  # the run has come to its end, whatever it is
         trainer.logger.warning("%s was not drawn: %s", CURVES, error)
     else:
         trainer.logger.info("%-6s  %s", "curves", folder / CURVES)
@@ -134,5 +133,4 @@ def write_hparams(trainer: Any) -> None:
     if trainer.writer.enabled and trainer.is_over and monitor.has_best:
         settings = {".".join(path): value for path, value in leaves(trainer.config.config)
                     if isinstance(value, (bool, int, float, str))}
-        trainer.writer.add_hparams(settings, {f"best/{monitor.metric}": monitor.best},
-                                   run_name=".")
+        trainer.writer.add_hparams(settings, {f"best/{monitor.metric}": monitor.best})

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch.utils.data.distributed import DistributedSampler
 
+from base.checkpoint.host_copy import copy_to_host
 from base.checkpoint.state import GeneratorPart, Parts, networks_in
 from base.evaluation import Copies
 from base.optimizers import each, other_optimizers
@@ -12,14 +13,16 @@ from base.updates import parameters_of
 from utils.devices.parallel import Reduction
 from utils.devices.processes import (
     Exchange,
-    broadcast_state,
-    broadcast_tensors,
-    check_equal_weights,
     from_main,
     gathered,
     gathered_by_main,
     num_processes,
     rank,
+)
+from utils.devices.shared_weights import (
+    broadcast_state,
+    broadcast_tensors,
+    check_equal_weights,
 )
 from utils.errors import ConfigError
 from utils.metric_tracker import MetricTracker
@@ -121,7 +124,9 @@ def take_part(trainer: Any) -> None:
     for network in networks.values():
         broadcast_state(network)
     broadcast_tensors([*trained_in(trainer, networks).values()])
-    trainer.updates.reduction.networks = [*networks.values()]
+    # an average is computed from the weights, in each alike
+    trainer.updates.reduction.networks = [
+        one for name, one in networks.items() if name != "average"]
     scaler = trainer.updates.scaler
     if scaler is not None:  # DistributedDataParallel sums gradients that have its scale
         scaler.load_state_dict(from_main(scaler.state_dict()))
@@ -167,7 +172,7 @@ def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any]) -> 
         check_equal_weights(trained_in(trainer, networks_in(parts)))
         own = {name: state["parts"].pop(name) for name, part in parts.items()
                if name in state["parts"] and is_of_process(part)}
-        state["rank_parts"] = gathered_by_main({**own, **state["rank_parts"][0]})
+        state["rank_parts"] = gathered_by_main(copy_to_host({**own, **state["rank_parts"][0]}))
     return state
 
 

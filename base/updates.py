@@ -11,7 +11,7 @@ from torch import nn
 
 from utils.devices.parallel import Reduction
 from utils.devices.precision import autocast, make_scaler, outside_autocast
-from utils.devices.processes import sum_gradients
+from utils.devices.shared_weights import sum_gradients
 from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Group:
         """Takes the gradients of a batch's mean loss away from the parameters."""
         self.batches += 1
         self.samples += num_samples
-        share = num_samples / self.samples
+        share = num_samples / self.samples if self.batches > 1 else 1.0
         means = self.means or [None] * len(parameters)
         self.means = [_mixed(mean, parameter.grad, share)
                       for mean, parameter in zip(means, parameters, strict=True)]
@@ -91,7 +91,7 @@ class Updates:
             self.accumulate == 1 and not self.max_norm and self.scaler is None)
         self.groups: dict[str, Group] = {}
         self.samples = self.skipped = 0  # updates that fp16 left out, since the last log
-        self._size = 0
+        self._size = 1  # of a batch that nobody announced, in a loop over the loader itself
         self._has_scaled = False
         self._unscaled: set[str] = set()
         self._made: set[str] = set()
@@ -149,13 +149,11 @@ class Updates:
         group.give(parameters)
         self.samples = group.samples
         if self.reduction is not None:
-            left = self.reduction.left(parameters)
-            if left:
-                sum_gradients(left, group.samples)
-        gradients = [one.grad for one in parameters if one.grad is not None]
+            sum_gradients(self.reduction.left(parameters), group.samples)
         norm = nn.utils.clip_grad_norm_(parameters, self.max_norm) if self.max_norm else None
         if self.scaler is not None:
-            largest = norm if norm is not None else nn.utils.get_total_norm(gradients, math.inf)
+            largest = norm if norm is not None else nn.utils.get_total_norm(
+                [one.grad for one in parameters if one.grad is not None], math.inf)
             if not largest.isfinite():
                 self.skipped += 1
                 return None

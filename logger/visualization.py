@@ -73,6 +73,14 @@ class TensorboardWriter:
     def add_scalar(self, tag: str, data: Any, *args: Any, **kwargs: Any) -> None:
         self._call("add_scalar", tag, data, *args, **kwargs)
 
+    def add_hparams(self, settings: dict[str, Any], metrics: dict[str, float],
+                    **kwargs: Any) -> None:
+        """Settings and results, for the table of runs; beside the other events."""
+        if self.enabled and self.writer is not None:
+            is_torch = self.selected_module == BACKENDS[0]
+            kwargs.setdefault("run_name" if is_torch else "name", ".")
+            self._call("add_hparams", settings, metrics, **kwargs)
+
     def flush(self) -> None:
         """Lets readers see everything written so far."""
         if self._writer is not None:
@@ -111,7 +119,7 @@ class TensorboardWriter:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    def _call(self, name: str, *args: Any, **kwargs: Any) -> None:
+    def _call(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         try:
             self._write(name, *args, **kwargs)
         except OSError as error:
@@ -122,7 +130,7 @@ class TensorboardWriter:
         self.logger.warning("TensorBoard's events cannot be written (%s): the run goes on without "
                             "them", error.strerror or error)
 
-    def _write(self, name: str, *args: Any, **kwargs: Any) -> None:
+    def _write(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         if not self.enabled or self.writer is None:
             return
         method = getattr(self.writer, name, None)

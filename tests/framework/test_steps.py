@@ -269,6 +269,16 @@ def test_schedule_may_be_as_long_as_the_epochs_that_the_code_asks_for(tmp_path: 
     assert trainer.counters.step == trainer.lr_scheduler.total_steps == 10
 
 
+def test_gradients_are_clipped_in_a_loop_over_the_loader_itself_too(tmp_path: Path) -> None:
+    class OwnLoopOfOurSteps(Trainer):
+        _train_epoch = OwnLoop._train_epoch
+
+    rows = history(train(tmp_path / "own", kind=OwnLoopOfOurSteps, clip_grad_norm=0.1))
+    ours = history(train(tmp_path / "ours", kind=Trainer, clip_grad_norm=0.1))
+    assert rows[0]["gradient_norm"] == pytest.approx(ours[0]["gradient_norm"], rel=0.2)
+    assert [row["val_loss"] for row in rows] == [row["val_loss"] for row in ours]
+
+
 @pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, {"accumulate": 2}], ids=str)
 def test_loop_over_the_loader_itself_is_refused_with_what_needs_its_batches(
         tmp_path: Path, settings: Any) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from utils.devices.device import prepare_device
-from utils.devices.processes import broadcast_state, num_processes
+from utils.devices.processes import num_processes
+from utils.devices.shared_weights import broadcast_state
 from utils.errors import ConfigError, RunError
 
 

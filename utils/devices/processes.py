@@ -1,27 +1,26 @@
 """Several processes of one run, as torchrun starts them; alone, all answers are plain."""
 
 import contextlib
+import functools
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from utils.errors import ConfigError, RunError
 
-if TYPE_CHECKING:
-    import torch
-
 WAIT_SECONDS = 300  # for other processes at the start
-BUCKET = 2**23  # numbers that are sent at once
 _control: Any = None  # the group of processes for what is no gradient, on the CPU
 
 
+@functools.cache
 def num_processes() -> int:
     """How many processes the run has."""
     return _number("WORLD_SIZE", 1)
 
 
+@functools.cache
 def rank() -> int:
     """Which of them this is, from 0."""
     return _number("RANK", 0)
@@ -84,8 +83,10 @@ def joined(*, on_gpu: bool) -> Iterator[None]:
         _control = distributed.new_group(backend="gloo")
         yield
     except RuntimeError as error:
-        if _is_lost(error):
-            raise RunError("another process of the run ended; its own message says why") from None
+        if isinstance(error, distributed.DistError) or "gloo" in str(error).lower():
+            cause = str(error).strip().splitlines()[0][:200]
+            raise RunError("the connection to another process of the run broke; if it ended, its "
+                           f"own message says why ({cause})") from error
         raise
     distributed.destroy_process_group()  # not after an error, when it may wait for the others
     _control = None
@@ -115,14 +116,6 @@ def _common_token(store: Any, number: int, count: int) -> str:
             raise RunError(f"of {count} processes these did not come: {sorted(missing)}")
         time.sleep(0.02)
     return own
-
-
-def _is_lost(error: RuntimeError) -> bool:
-    """Whether an error is that of a connection to a process which is gone."""
-    from torch import distributed
-
-    return isinstance(error, distributed.DistError) or any(text in str(error) for text in (
-        "Connection closed by peer", "Connection reset by peer", "Broken pipe"))
 
 
 def gathered(value: Any) -> list[Any]:
@@ -158,27 +151,22 @@ def from_main(value: Any) -> Any:
     return values[0]
 
 
-def any_process(flag: bool) -> bool:
-    """Whether it holds in one of the processes at least."""
-    return any(gathered(flag))
-
-
 def by_main(function: Callable[[], Any]) -> None:
     """Lets the main process call it, while the others wait.
 
     Raises:
         RunError: it failed there; there its own error.
     """
+    if num_processes() == 1:
+        function()
+        return
     error: Exception | None = None
     if is_main_process():
         try:
             function()
         except Exception as caught:
             error = caught
-    if num_processes() == 1 and error is None:
-        return
-    text = from_main(None if error is None else f"{type(error).__name__}: {error}") if (
-        num_processes() > 1) else None
+    text = from_main(None if error is None else f"{type(error).__name__}: {error}")
     if error is not None:
         raise error
     if text is not None:
@@ -217,87 +205,3 @@ class Exchange:
             self._work.wait()
             self._work = None
         return self._rows.tolist()
-
-
-def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) -> None:
-    """Gives all processes the mean gradient over the samples of all.
-
-    Args:
-        parameters: the same in each; they may have gradients in some of them only.
-        num_samples: of which the gradients here are the mean.
-    """
-    import torch
-    from torch import distributed
-
-    with torch.no_grad():
-        for bucket in _buckets(parameters):
-            exact = torch.promote_types(bucket[0].dtype, torch.float32)
-            parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in bucket]
-            # after the gradients: who has one, and the samples
-            counts = torch.tensor([*(one.grad is not None for one in bucket), 1.0],
-                                  dtype=exact, device=bucket[0].device)
-            flat = torch.cat([*(one.flatten().to(exact) for one in parts), counts])
-            distributed.all_reduce(flat.mul_(num_samples))
-            *summed, counts = flat.split([*map(_size, bucket), len(counts)])
-            *present, total = counts.tolist()
-            for one, part, is_there in zip(bucket, summed, present, strict=True):
-                if is_there:
-                    # in the layout of the weight, as optimizers may read memory as it lies
-                    one.grad = torch.empty_like(one).copy_(part.div_(total).view_as(one))
-
-
-def _buckets(parameters: Sequence[Any]) -> Iterator[list[Any]]:
-    """Neighbours of one type, as many as are sent at once."""
-    bucket: list[Any] = []
-    for one in parameters:
-        if bucket and (one.dtype != bucket[0].dtype or sum(map(_size, bucket)) > BUCKET):
-            yield bucket
-            bucket = []
-        bucket.append(one)
-    if bucket:
-        yield bucket
-
-
-def _size(tensor: Any) -> int:
-    return tensor.numel()
-
-
-def broadcast_state(module: "torch.nn.Module", *, buffers_only: bool = False) -> None:
-    """Gives all processes the main one's weights and buffers of a network."""
-    if num_processes() > 1:
-        broadcast_tensors([*module.buffers()] if buffers_only else [
-            *module.parameters(), *module.buffers()])
-
-
-def broadcast_tensors(tensors: Sequence["torch.Tensor"]) -> None:
-    """Gives all processes what the main one has in them."""
-    import torch
-    from torch import distributed
-
-    with torch.no_grad():
-        for bucket in _buckets(sorted(tensors, key=lambda one: str(one.dtype))):
-            flat = torch.cat([one.flatten() for one in bucket])
-            distributed.broadcast(flat, 0)
-            for one, part in zip(bucket, flat.split([*map(_size, bucket)]), strict=True):
-                one.copy_(part.view_as(one))
-
-
-def check_equal_weights(named: dict[str, "torch.Tensor"]) -> None:
-    """Whether the processes have the same weights, as they must.
-
-    Args:
-        named: the weights by a name.
-
-    Raises:
-        RunError: they went different ways.
-    """
-    import torch
-
-    sums = torch.stack([one.detach().double().sum() for one in named.values()]).tolist() if (
-        named) else []
-    everywhere = gathered(list(map(repr, sums)))  # NaN is no number, but the same text
-    names = [name for name, *texts in zip(named, *everywhere, strict=True) if len({*texts}) > 1]
-    if names:
-        raise RunError(f"the weights of the processes differ: {', '.join(names[:5])}. Each "
-                       "optimizer has to be stepped by self.step(), each loss to come from the "
-                       "same calls in all processes")

@@ -81,11 +81,13 @@ def test_name_of_the_vector_itself_is_refused_with_those_of_its_entries(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_several_processes_are_refused(config_file: Path, in_process: Run, monkeypatch: Any,
-                                       capsys: Capture) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert in_process("train.py", "-c", config_file) == 2
-    assert "torchrun" in capsys.readouterr().err
+@pytest.mark.parametrize(("number", "text"), [
+    ("2", "start several processes by torchrun"), ("two", "expected a number, got 'two'")])
+def test_processes_that_were_not_started_by_torchrun_are_refused(
+        config_file: Path, run_script: Any, number: str, text: str) -> None:
+    result = run_script("train.py", "-c", config_file, WORLD_SIZE=number)
+    assert result.returncode == 2 and text in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("script", ["train.py", "test.py"])
