@@ -133,4 +133,4 @@ def write_hparams(trainer: Any) -> None:
     if trainer.writer.enabled and trainer.is_over and monitor.has_best:
         settings = {".".join(path): value for path, value in leaves(trainer.config.config)
                     if isinstance(value, (bool, int, float, str))}
-        trainer.writer.add_hparams(settings, {f"best/{monitor.metric}": monitor.best})
+        trainer.writer.add_result(settings, {f"best/{monitor.metric}": monitor.best})

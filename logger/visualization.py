@@ -73,13 +73,11 @@ class TensorboardWriter:
     def add_scalar(self, tag: str, data: Any, *args: Any, **kwargs: Any) -> None:
         self._call("add_scalar", tag, data, *args, **kwargs)
 
-    def add_hparams(self, settings: dict[str, Any], metrics: dict[str, float],
-                    **kwargs: Any) -> None:
-        """Settings and results, for the table of runs; beside the other events."""
+    def add_result(self, settings: dict[str, Any], values: dict[str, float]) -> None:
+        """``add_hparams`` for the whole run, into the folder of its other events."""
         if self.enabled and self.writer is not None:
-            is_torch = self.selected_module == BACKENDS[0]
-            kwargs.setdefault("run_name" if is_torch else "name", ".")
-            self._call("add_hparams", settings, metrics, **kwargs)
+            place = "run_name" if self.selected_module == BACKENDS[0] else "name"
+            self._call("add_hparams", settings, values, **{place: "."})
 
     def flush(self) -> None:
         """Lets readers see everything written so far."""

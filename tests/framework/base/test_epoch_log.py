@@ -25,7 +25,7 @@ class Writer:
     def flush(self, *args: Any, **options: Any) -> None:
         pass
 
-    close = add_hparams = add_text = flush
+    close = add_result = add_text = flush
 
 
 class SeveralLosses(ClippingTrainer):
