@@ -14,7 +14,8 @@ from typing import Any
 
 from logger.console import duration, number
 from logger.curves import draw_curves
-from tools.runs_table import Row, find_runs, read_run, setting_names, settings_of
+from tools.run_files import Row, find_runs
+from tools.runs_table import read_run, setting_names, settings_of
 from utils.errors import ConfigError, RunError, clean_exit
 from utils.files import replaced
 from utils.runs.folder import ENVIRONMENT, read_object

@@ -8,26 +8,30 @@ import argparse
 import contextlib
 import fnmatch
 import math
-import operator
 import os
 import re
 import shutil
-import statistics
 import sys
 import textwrap
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from logger.console import WIDTH, duration
 from logger.curves import draw_curves, is_figure, plain_text
-from tools.runs_table import LAST, OF_GROUPS, Row, columns_of, differing, frame_of, read_rows
+from tools.run_files import Row
+from tools.runs_table import (
+    LAST,
+    OF_GROUPS,
+    WHEN,
+    columns_of,
+    differing,
+    frame_of,
+    grouped,
+    read_rows,
+)
 from utils.config.misspellings import suggestion
 from utils.errors import ConfigError, RunError, clean_exit
-from utils.runs.folder import FINISHED
 
 NOT_SHOWN = ("last.memory_mb", "last.samples_per_second")  # unless they are asked for
-WHEN = operator.itemgetter("time")
 MAX_CELL, MAX_OTHER = {"run": 30, "state": 34}, 20  # characters
 
 
@@ -78,7 +82,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="only these runs; * stands for any text, state=failed is enough; repeatable")
     add("--last", type=int, metavar="N", help="only the N newest runs")
     add("--sort", metavar="KEY", help="lowest first; else the best first, or the newest")
-    add("--desc", action="store_true", help="highest first")
+    add("--desc", action="store_true", help="the other way round")
     add("--columns", action="append", default=[], metavar="KEY,...", help="what to show")
     add("--group", dest="each", action="store_false", default=False,
         help="one row for runs that differ only in the seed (without --each it is so)")
@@ -145,47 +149,6 @@ def ordered(table: list[Row], key: str | None, is_descending: bool) -> list[Row]
     there.sort(key=lambda row: (0, row[key], "") if is_figure(row[key]) else (1, 0, str(row[key])),
                reverse=is_descending)
     return there + [row for row in table if row not in there]
-
-
-def grouped(table: list[Row]) -> list[Row]:
-    """One row for runs whose configs are equal but for the seed: the first ``+`` how many more.
-
-    ``mean``, ``sd`` (of the sample) and ``n`` are of the best values of runs that came to their
-    end, if there are any; of each seed the newest counts.
-    """
-    names = [name for name in differing(table) if name != "seed"]
-    groups: dict[Any, list[Row]] = {}
-    for row in table:
-        values = (row["name"], *(row.get(name) for name in names))
-        groups.setdefault(values if "seed" in row else row["path"], []).append(row)
-    return [_group_row(rows) for rows in groups.values()]
-
-
-def _group_row(rows: list[Row]) -> Row:
-    ended = [row for row in rows if row["state"].startswith(FINISHED)]
-    by_seed = {row.get("seed"): row["best"] for row in sorted(ended or rows, key=WHEN)
-               if is_figure(row["best"]) and math.isfinite(row["best"])}
-    values = list(by_seed.values())
-    of_group = {"mean": statistics.fmean(values) if values else None,
-                "sd": statistics.stdev(values) if len(values) > 1 else None, "n": len(values)}
-    if len(rows) == 1:
-        return rows[0] | of_group
-    keys = dict.fromkeys(key for row in rows for key in row)
-    common = {key: _common(key, [row.get(key) for row in rows]) for key in keys}
-    states = Counter(re.split("[:;]", row["state"])[0] for row in rows)
-    state = ", ".join(f"{count} {word}" if len(states) > 1 else word
-                      for word, count in states.most_common())
-    return common | of_group | {"run": f"{rows[0]['run']} +{len(rows) - 1}", "state": state,
-                                "time": max(map(WHEN, rows))}
-
-
-def _common(key: str, values: list[Any]) -> Any:
-    """The value that all have; else the mean of a measured one; else nothing."""
-    if len(set(values)) == 1:
-        return values[0]
-    there = [value for value in values if value is not None]
-    is_measured = key.startswith((LAST, "best")) or key in ("epochs", "steps", "duration")
-    return statistics.fmean(there) if is_measured and there else None
 
 
 def default_columns(table: list[Row], is_grouped: bool) -> list[str]:

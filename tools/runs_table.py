@@ -2,43 +2,38 @@
 
 import json
 import math
-import os
+import operator
+import re
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from logger.history import FILE_NAME
+from tools.run_files import (
+    Row,
+    current_status,
+    find_runs,
+    log_dir,
+    name_and_id,
+    read_history,
+    read_or_tell,
+)
 from utils.config.settings import DEFAULTS
-from utils.errors import ConfigError
-from utils.runs.folder import CONFIG, ENVIRONMENT, FINISHED, LOCK, STATUS
+from utils.runs.folder import CONFIG, FINISHED
 
 FACTS = ("name", "run", "state", "monitor", "best", "best_epoch", "best_step", "epochs", "steps",
          "duration", "time", "path")
 OF_GROUPS = ("mean", "sd", "n")
 LAST = "last."
+WHEN = operator.itemgetter("time")
 # what changes nothing in the result
 PLACE = ("$schema", "base", *(f"trainer.{key}" for key in (
     "save_dir", "verbosity", "log_steps", "log_images", "log_histograms", "tensorboard", "trackers",
     "profile_steps", "async_save", "save_freq", "save_steps", "keep_last", "keep_best")))
 NOT_LAST = ("epoch", "step", "seconds", "time")
-
-Row = dict[str, Any]
-
-
-def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The folders ``models/NAME/RUN`` of runs below each of ``folders``, or that it is.
-
-    Raises:
-        ConfigError: one is no folder.
-    """
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        if not os.path.isdir(folder):
-            raise ConfigError(f"{folder}: expected a folder with runs below it, like saved/, "
-                              f"{'got a file' if os.path.exists(folder) else 'there is none'}")
-        found |= {run.resolve(): run for run in _runs_in(folder)}
-    return list(found.values())
 
 
 def read_runs(*folders: str | Path) -> Any:
@@ -74,10 +69,10 @@ def read_run(folder: Path) -> tuple[Row, list[Row]]:
     What cannot be read is told in ``state``; nothing on the disk is changed.
     """
     problems: list[str] = []
-    config = _read_object(folder / CONFIG, "config", problems)
-    status = _current_status(folder, problems)
+    config = read_or_tell(folder / CONFIG, "config", problems)
+    status = current_status(folder, problems)
     state = status.get("state", "")
-    rows = _read_history(_log_dir(folder) / FILE_NAME, problems, state == "running")
+    rows = read_history(log_dir(folder) / FILE_NAME, problems, state == "running")
     if not rows and (state in ("", *FINISHED) or status.get("epoch")):
         problems.append("no history")
     trainer = config.get("trainer", {})
@@ -97,7 +92,7 @@ def read_run(folder: Path) -> tuple[Row, list[Row]]:
         problems.append(f"{', '.join(odd[:2])}{', ...' if len(odd) > 2 else ''} not finite")
     reason = str(status.get("reason") or "")
     words = [f"{state}: {reason}" if reason and state == "failed" else state, *problems]
-    name, run = _name_and_id(folder)
+    name, run = name_and_id(folder)
     facts = {
         "name": name, "run": run, "state": "; ".join(filter(None, words)),
         "monitor": monitor if metric else None, "best": best.get(metric),
@@ -146,130 +141,45 @@ def differing(table: list[Row]) -> list[str]:
             and len({row.get(name) for row in known}) > 1]
 
 
-def _runs_in(folder: Path) -> list[Path]:
-    whole = folder.resolve()
-    direct = [folder] if whole.parent.parent.name == "models" and _is_run(folder) else []
-    if whole.parent.name == "models":
-        direct = _runs_of_name(folder)
-    if whole.name == "models":
-        direct = [run for name in _folders(folder) for run in _runs_of_name(name)]
-    if direct:
-        return direct
-    found = []
-    for place, folders, _ in os.walk(folder):
-        if "models" in folders:
-            found += [run for name in _folders(Path(place, "models"))
-                      for run in _runs_of_name(name)]
-        folders[:] = sorted(name for name in folders if name not in ("models", "log")
-                            and not name.startswith("."))
-    return found
+def grouped(table: list[Row]) -> list[Row]:
+    """One row for runs whose configs are equal but for the seed: the first ``+`` how many more.
+
+    ``mean``, ``sd`` (of the sample) and ``n`` are of the best values of runs that came to their
+    end, if there are any; of each seed the newest counts.
+    """
+    names = [name for name in differing(table) if name != "seed"]
+    groups: dict[Any, list[Row]] = {}
+    for row in table:
+        values = (row["name"], *(row.get(name) for name in names))
+        groups.setdefault(values if "seed" in row else row["path"], []).append(row)
+    return [_group_row(rows) for rows in groups.values()]
 
 
-def _runs_of_name(folder: Path) -> list[Path]:
-    inside = [run for run in _folders(folder) if _is_run(run) or os.path.isdir(_log_dir(run))]
-    return [folder, *inside] if _is_run(folder) else inside
+def _group_row(rows: list[Row]) -> Row:
+    ended = [row for row in rows if row["state"].startswith(FINISHED)]
+    by_seed = {row.get("seed"): row["best"] for row in sorted(ended or rows, key=WHEN)
+               if is_number(row["best"]) and math.isfinite(row["best"])}
+    values = list(by_seed.values())
+    of_group = {"mean": statistics.fmean(values) if values else None,
+                "sd": statistics.stdev(values) if len(values) > 1 else None, "n": len(values)}
+    if len(rows) == 1:
+        return rows[0] | of_group
+    keys = dict.fromkeys(key for row in rows for key in row)
+    common = {key: _common(key, [row.get(key) for row in rows]) for key in keys}
+    states = Counter(re.split("[:;]", row["state"])[0] for row in rows)
+    state = ", ".join(f"{count} {word}" if len(states) > 1 else word
+                      for word, count in states.most_common())
+    return common | of_group | {"run": f"{rows[0]['run']} +{len(rows) - 1}", "state": state,
+                                "time": max(map(WHEN, rows))}
 
 
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if os.path.isdir(path))
-    except OSError:
-        return []
-
-
-def _is_run(folder: Path) -> bool:
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return False
-    return not {STATUS, ENVIRONMENT, LOCK}.isdisjoint(names) or any(
-        name.endswith(".pth") for name in names)
-
-
-def _name_and_id(folder: Path) -> tuple[str, str]:
-    whole = folder.resolve()
-    return (whole.name, "") if whole.parent.name == "models" else (whole.parent.name, whole.name)
-
-
-def _log_dir(folder: Path) -> Path:
-    whole = folder.resolve()
-    name, run = _name_and_id(folder)
-    return whole.parents[1 if not run else 2] / "log" / name / run
-
-
-def _current_status(folder: Path, problems: list[str]) -> Row:
-    status = _read_object(folder / STATUS, "status", problems)
-    if not isinstance(status.get("state", ""), str):
-        problems.append("status damaged")
-        return {}
-    if status.get("state") != "running":
-        return status
-    is_held = _is_held(folder / LOCK)
-    if is_held is None:
-        return status | {"state": "running or killed"}
-    if is_held:
-        return status
-    again = _read_object(folder / STATUS, "status", problems)  # it may just have ended
-    return again if again.get("state", "running") != "running" else status | {"state": "killed"}
-
-
-def _is_held(path: Path) -> bool | None:
-    """Whether a process has the lock of its run; None where that cannot be found out. To find out
-    takes a free one for microseconds; a run that goes on waits for it for seconds."""
-    from filelock import FileLock, Timeout
-
-    if not os.path.exists(path):  # also where it may not be looked at
-        return False
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):  # not ours to open, or a file system without locks
-        return None
-    lock.release()
-    return False
-
-
-def _read_object(path: Path, what: str, problems: list[str]) -> Row:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problems.append(f"no {what}")
-        return {}
-    except OSError as error:
-        problems.append(f"{what}: {error.strerror}")
-        return {}
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        problems.append(f"{what} damaged")
-        return {}
-    return content
-
-
-def _read_history(path: Path, problems: list[str], is_running: bool) -> list[Row]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        problems.append(f"history: {error.strerror}")
-        return []
-    rows, damaged = [], []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line) if line.strip() else {}
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            damaged.append(number)
-        elif row:
-            rows.append(row)
-    if damaged and not (is_running and damaged == [len(lines)]):  # else it is being written
-        problems.append(f"history: line {damaged[0]} damaged" if len(damaged) == 1 else
-                        f"history: {len(damaged)} lines damaged")
-    return rows
+def _common(key: str, values: list[Any]) -> Any:
+    """The value that all have; else the mean of a measured one; else nothing."""
+    if len(set(values)) == 1:
+        return values[0]
+    there = [value for value in values if value is not None]
+    is_measured = key.startswith((LAST, "best")) or key in ("epochs", "steps", "duration")
+    return statistics.fmean(there) if is_measured and there else None
 
 
 def _number(row: Row, key: str) -> Any:
