@@ -243,7 +243,7 @@ class BaseTrainer(Loops, ABC):
 
     def _parts(self) -> dict[str, Any]:
         """What has a state, by name; the random generators come last."""
-        parts = parts_of(self, ("valid_metrics", *self.without_state))
+        parts = parts_of(self, ("valid_metrics", "metric_ftns", *self.without_state))
         gradients = Gradients(networks_in(parts), is_waiting=self._step_watch.is_waiting)
         return {**parts, "gradients": gradients, "random": RandomState()}
 

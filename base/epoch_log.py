@@ -142,7 +142,7 @@ def tell_epoch(trainer: Any, log: dict[str, Any], pace: Pace, *, is_best: bool) 
     trainer.logger.info(lines[0], extra=GOOD if is_best else {})
     for line in lines[1:]:
         trainer.logger.info(line)
-    if hint := loading_hint(pace.seconds_waited, seconds):
+    if hint := loading_hint(pace.seconds_waited, pace.seconds):
         trainer.logger.info(hint)
 
 

@@ -147,7 +147,6 @@ class Loops:
     def valid_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch on the device) of the validation data."""
         if hasattr(self.valid_data_loader, "place"):
-            self.valid_data_loader.keeps_all = True
             self.valid_data_loader.place(0)  # the same each time: epochs are compared
         self.num_evaluated = 0
         batches = read_outside(self.valid_data_loader, self.updates.precision, self.device)
@@ -167,6 +166,8 @@ class Loops:
         if self._resumed is not None:  # not to be trained: whatever else the networks have
             self._resumed.give(self._parts())
         check_shared("the data to evaluate", data_loader)
+        if hasattr(data_loader, "keeps_all"):
+            data_loader.keeps_all = True  # until somebody trains with it
         previous, self.valid_data_loader = self.valid_data_loader, data_loader
         self.writer.step, self.writer.mode = self.counters.step, "valid"
         trained, self.model = self.model, without_processes(self.model) if (
@@ -207,6 +208,7 @@ class Loops:
         if self.train_data.is_last_drawn(self.len_epoch):
             self._step_what_waits()
         self.counters.finish_batch(size)
+        self.train_data.num_samples += size
         stepped = self._count_step()
         self.callbacks.call("on_step_end", self, batch_idx, batch)
         self.schedulers.after_step(stepped)

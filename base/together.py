@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data.distributed import DistributedSampler
 
 from base.checkpoint.host_copy import copy_to_host
-from base.checkpoint.state import GeneratorPart, Parts, networks_in
+from base.checkpoint.state import networks_in
 from base.evaluation import Copies
 from base.optimizers import each, other_optimizers
 from base.updates import parameters_of
@@ -16,6 +16,7 @@ from utils.devices.processes import (
     from_main,
     gathered,
     gathered_by_main,
+    is_main_process,
     num_processes,
     rank,
 )
@@ -25,7 +26,6 @@ from utils.devices.shared_weights import (
     check_equal_weights,
 )
 from utils.errors import ConfigError
-from utils.metric_tracker import MetricTracker
 from utils.rng import mix_seed, set_seed
 
 TELL_SECONDS = 0.25  # from one question whether to stop to the next
@@ -64,8 +64,8 @@ class BatchExchange:
             return
         now = time.monotonic()
         seconds, self._since = (now - self._since) / self._every, now  # of a batch
-        self._exchange.begin(own, size, self.stop.code,
-                             min(max(int(TELL_SECONDS / max(seconds, 1e-9)), 1), 1000))
+        every = min(max(int(TELL_SECONDS / max(seconds, 1e-9)), 1), 1000)
+        self._exchange.begin(own, size, self.stop.code, every)
 
     def share(self) -> float:
         """Of the samples that all processes have in this batch, the part that is here."""
@@ -76,10 +76,11 @@ class BatchExchange:
         if self._is_on:
             rows = self._exchange.end()
             self.stop.agreed = max(code for _, _, code, _ in rows)
-            self._every = rows[0][3]
-            self._left = self._every - 1
             if self._is_own_count:
                 return sum(size for _, size, _, _ in rows)
+            if not self.needs_counts:  # else it is each batch
+                self._every = rows[0][3]
+                self._left = self._every - 1
         return self._size
 
 
@@ -128,7 +129,8 @@ def take_part(trainer: Any) -> None:
     trainer.updates.reduction.networks = [
         one for name, one in networks.items() if name != "average"]
     scaler = trainer.updates.scaler
-    if scaler is not None:  # DistributedDataParallel sums gradients that have its scale
+    # DistributedDataParallel sums gradients that have its scale; else each undoes its own before
+    if scaler is not None and trainer.updates.reduction.is_on:
         scaler.load_state_dict(from_main(scaler.state_dict()))
     if rank() > 0:  # a resume restores them
         set_seed(mix_seed(trainer.config.run.seed, rank(), trainer.counters.step) % 2**32)
@@ -141,7 +143,7 @@ def agreed_log(trainer: Any, log: dict[str, Any]) -> dict[str, Any]:
     logs, codes = zip(*gathered((log, trainer.stop.code)), strict=True)
     trainer.stop.agreed = max(codes)
     names = [name for name in logs[0] if len({repr(one.get(name)) for one in logs}) > 1]
-    if names:
+    if names and is_main_process():
         trainer.logger.warning(
             "%s: differs between the processes, of which each saw its share of the data; shown is "
             "the main one's. Means of all are logged by self.train_metrics.update(name, value, n) "
@@ -170,15 +172,5 @@ def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any]) -> 
     """
     if num_processes() > 1:
         check_equal_weights(trained_in(trainer, networks_in(parts)))
-        own = {name: state["parts"].pop(name) for name, part in parts.items()
-               if name in state["parts"] and is_of_process(part)}
-        state["rank_parts"] = gathered_by_main(copy_to_host({**own, **state["rank_parts"][0]}))
+        state["rank_parts"] = gathered_by_main(copy_to_host(state["rank_parts"][0]))
     return state
-
-
-def is_of_process(part: Any) -> bool:
-    """Whether a part is what a process saw or drew, which differs from process to process."""
-    if isinstance(part, Parts):
-        return all(map(is_of_process, part.parts.values()))
-    return isinstance(part, (GeneratorPart, MetricTracker)) or (
-        hasattr(part, "compute") and hasattr(part, "update"))

@@ -7,7 +7,15 @@ from typing import Any
 
 from base.checkpoint.changes import SCHEDULED, Changes
 from base.checkpoint.saver import kept_name
-from base.checkpoint.state import RANDOM, GeneratorPart, Parts, check_names, give, restore
+from base.checkpoint.state import (
+    RANDOM,
+    GeneratorPart,
+    Parts,
+    check_names,
+    give,
+    is_of_process,
+    restore,
+)
 from base.checkpoint.weights import load_weights
 from base.optimizers import each, learning_rates, missing_state
 from base.schedulers import (
@@ -24,7 +32,7 @@ from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint
 from utils.runs.folder import BEST
 
 # what a checkpoint need not have, or the run
-APART = ("model", "optimizer", "lr_scheduler", "updates", "average", RANDOM)
+APART = ("model", "optimizer", "lr_scheduler", "updates", "average", "metric_ftns", RANDOM)
 logger = logging.getLogger(__name__)
 
 
@@ -96,7 +104,9 @@ class Resumed:
                 f"{self.source}: the run was stopped inside an epoch (or between validations) in "
                 f"{len(self._ranks)} process(es), and there are {num_processes()} now. Go on with "
                 "as many, or from another checkpoint")
-        check_names({name: part for name, part in parts.items() if name not in APART},
+        is_new = rank() >= len(self._ranks)  # a process that the run did not have
+        check_names({name: part for name, part in parts.items() if name not in APART
+                     and not (is_new and is_of_process(name, part))},
                     {name: state for name, state in states.items() if name not in APART})
         if "average" in states.keys() - parts.keys():
             logger.warning("trainer.ema_decay is off: the average of the weights is left out")

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 
 from utils.devices.parallel import unwrap_model
 from utils.errors import CheckpointError, RunError
-from utils.metric_tracker import keep_what_it_saw
+from utils.metric_tracker import MetricTracker, keep_what_it_saw
 
 KeyPath = tuple[str, ...]  # keys from the outside of a state to something in it
 RANDOM = "random"  # the part that is restored last
-RANK_PARTS = ("train_metrics", "gradients", "updates", RANDOM)  # of each process on its own
+OF_PROCESS = ("train_metrics", "gradients", "updates", RANDOM)  # of each process on its own
 CONTAINERS = (dict, OrderedDict, Counter, list, tuple, torch.Size)
 PLAIN = (torch.Tensor, nn.Parameter, int, float, str, bool, bytes, complex, type(None),
          torch.dtype, torch.device)
@@ -86,6 +86,14 @@ def parts_of(owner: Any, left_out: tuple[str, ...] = ()) -> dict[str, Any]:
             parts[name] = part
             seen.update(map(id, _members(part)))
     return parts
+
+
+def is_of_process(name: str, part: Any) -> bool:
+    """Whether a part is what a process saw or drew, which differs from process to process."""
+    if isinstance(part, Parts):
+        return all(is_of_process(key, one) for key, one in part.parts.items())
+    return name in OF_PROCESS or isinstance(part, (GeneratorPart, MetricTracker)) or (
+        hasattr(part, "compute") and hasattr(part, "update"))
 
 
 def networks_in(parts: dict[str, Any]) -> dict[str, nn.Module]:
@@ -189,7 +197,8 @@ def make_checkpoint(parts: dict[str, Any], *, config: dict[str, Any], epoch: int
         "optimizer": states.pop("optimizer", None),
         "monitor_best": float(monitor_best),
         "config": json.loads(json.dumps(config, default=str)),
-        "rank_parts": [{name: states.pop(name) for name in RANK_PARTS if name in states}],
+        "rank_parts": [{name: states.pop(name) for name, part in parts.items()
+                        if name in states and is_of_process(name, part)}],
         "parts": states,
     }
     check_plain(content)

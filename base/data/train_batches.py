@@ -29,8 +29,8 @@ class TrainBatches:
 
     Attributes:
         is_own_count: whether ``count`` knew of this process's samples only.
-        seconds_waited: for the loader, so far. num_drawn, num_samples: batches, and
-            samples in them, that this process trained on.
+        seconds_waited: for the loader, so far. num_drawn: batches that this process trained on.
+        num_samples: in them, of all processes; the caller counts them.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -111,7 +111,6 @@ class TrainBatches:
             hasattr(loader, "size_of_batch")) else None
         self.is_own_count = size is None
         size = size or num_samples(batch)
-        self.num_samples += size
         return size
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,7 +137,8 @@ class TrainBatches:
         if loader_state:
             loader.load_state_dict(loader_state)
         if hasattr(loader, "place"):
-            loader.keeps_all = False  # validation may have read it
+            if hasattr(loader, "keeps_all"):
+                loader.keeps_all = False  # it may have been evaluated
             loader.place(self.counters.passes, self.counters.samples)
             return iter(loader)
         start, self._start_of_pass = self._start_of_pass, None

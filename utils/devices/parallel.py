@@ -46,7 +46,8 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
         if (strategy == "ddp" or not is_exact) and any(
                 one.requires_grad for one in model.parameters()):
             model = nn.parallel.DistributedDataParallel(
-                model, device_ids=device_ids or None, find_unused_parameters=find_unused)
+                model, device_ids=device_ids or None, find_unused_parameters=find_unused,
+                broadcast_buffers=False)  # the trainer does so for all networks
     elif len(device_ids) > 1 and strategy != "single" and not isinstance(model, nn.DataParallel):
         model = nn.DataParallel(model, device_ids=device_ids)
     return model

@@ -32,9 +32,9 @@ def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) 
             flat = torch.cat([*(one.flatten().to(exact) for one in parts), counts])
             distributed.all_reduce(flat.mul_(num_samples))
             *summed, counts = flat.split([*_sizes(bucket), len(counts)])
-            *present, total = counts.tolist()
-            for one, part, is_there in zip(bucket, summed, present, strict=True):
-                if is_there:
+            *has_some, total = counts.split(1)
+            for one, part, somewhere in zip(bucket, summed, has_some, strict=True):
+                if one.grad is not None or somewhere:  # the latter waits for the device
                     # in the layout of the weight, as optimizers may read memory as it lies
                     one.grad = torch.empty_like(one).copy_(part.div_(total).view_as(one))
 
@@ -86,13 +86,17 @@ def check_equal_weights(named: dict[str, "torch.Tensor"]) -> None:
     Raises:
         RunError: they went different ways.
     """
-    import torch
-
-    sums = torch.stack([one.detach().double().sum() for one in named.values()]).tolist() if (
-        named) else []
+    sums = [_sum_of(one.detach()) for one in named.values()]
     everywhere = gathered(list(map(repr, sums)))  # NaN is no number, but the same text
     names = [name for name, *texts in zip(named, *everywhere, strict=True) if len({*texts}) > 1]
     if names:
         raise RunError(f"the weights of the processes differ: {', '.join(names[:5])}. Each "
                        "optimizer has to be stepped by self.step(), each loss to come from the "
                        "same calls in all processes")
+
+
+def _sum_of(weights: "torch.Tensor") -> float:
+    import torch
+
+    weights = torch.view_as_real(weights) if weights.is_complex() else weights
+    return float(weights.double().sum())  # waits for the device

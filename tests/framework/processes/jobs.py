@@ -170,6 +170,10 @@ def evaluated_by_all(folder: Path) -> dict[str, Any]:
     return fails(folder, kind=EvaluatesAll)
 
 
+def scales(runs: dict[str, Any]) -> dict[str, Any]:
+    return {name: gathered(runs[name]["scale"]) for name in ("whole", "resumed")}
+
+
 def fails(folder: Path, **options: Any) -> dict[str, Any]:
     """What is said of a run that all processes end together."""
     try:
@@ -267,6 +271,34 @@ class DrawsItsOwn(Trainer):
         return log
 
 
+class GoesOverItsData(Trainer):
+    """Validates by a loop of its own; at the end other data, where a share is not whole."""
+
+    def _valid_epoch(self, epoch: int) -> dict[str, Any]:
+        self.seen = 0
+        with self.evaluation():
+            for rows, target in self.valid_data_loader:
+                output = self.model(rows)
+                loss = self.criterion(output, target)
+                self.valid_metrics.update_batch(output, target, loss, len(target))
+                self.seen += len(target)
+        return {**self.valid_metrics.result(), "seen": sum(gathered(self.seen))}
+
+    def train(self) -> None:
+        super().train()
+        self.of_another = self.evaluate(BaseDataLoader(Rows(33), 8))
+
+
+class Overflows(Trainer):
+    """In fp16, in the last process only, once."""
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        if rank() == num_processes() - 1 and self.counters.step == 0 and batch_idx == 0:
+            self.updates.scaler.load_state_dict({
+                **self.updates.scaler.state_dict(), "scale": 2.0 ** 14})
+        return super()._train_step(batch, batch_idx)
+
+
 class GetsNaN(Trainer):
     """In the last process only."""
 
@@ -297,7 +329,10 @@ def result_of(trainer: Any) -> dict[str, Any]:
     return {"weights": torch.cat([one.detach().flatten() for network in networks
                                   for one in network.parameters()]),
             "rows": trainer.history.rows(), "step": trainer.counters.step,
-            "counters": trainer.counters.state_dict(), "evaluated": trainer.num_evaluated}
+            "counters": trainer.counters.state_dict(), "evaluated": trainer.num_evaluated,
+            "trained": trainer.train_data.num_samples, "scale": getattr(
+                trainer.updates.scaler, "get_scale", lambda: None)(),
+            "other": getattr(trainer, "of_another", None)}
 
 
 JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -328,6 +363,13 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "buffers": lambda folder: trained(folder, kind=KeepsABuffer),
     "resumed overfit": lambda folder: resumed(folder, overfit=6),
     "resumed, own state": lambda folder: resumed(folder, kind=DrawsItsOwn),
+    "first half": lambda folder: trained(folder, kind=DrawsItsOwn, epochs=1),
+    "second half": lambda folder: trained(
+        folder.parent / "first_half", kind=DrawsItsOwn,
+        resume=folder.parent / "first_half/models/x/run/latest.pth"),
+    "goes over its data": lambda folder: trained(folder, kind=GoesOverItsData),
+    "scales": lambda folder: scales(resumed(folder, kind=Overflows, precision="fp16",
+                                            batches=2, accumulate=2)),
     "hidden network": lambda folder: trained(folder, kind=HiddenNetwork),
     "another optimizer": lambda folder: fails(folder, kind=StepsAnother),
     "sampler of shares": lambda folder: fails(folder, loader=sampled()),
