@@ -20,6 +20,7 @@ from utils.config.merging import differences, set_path
 from utils.config.names import Modules, check_built
 from utils.config.settings import Problems, RunConfig, TrainerConfig
 from utils.config.type_and_args import metric_name, refusals_told, value_at
+from utils.devices.processes import is_main_process
 from utils.errors import ConfigError
 from utils.runs.folder import RunFolder
 
@@ -209,7 +210,7 @@ class ConfigParser:
         """Makes the run's folders, unless they are there, and lets the log go to its file."""
         if not self.folder.is_made:
             self.folder.make()
-            if not self.folder.is_writer:
+            if not is_main_process():
                 return
             if not self.folder.goes_on:
                 self.folder.record(self.config)

@@ -74,6 +74,7 @@ def main(config: ConfigParser) -> None:
     from base.debug import describe
     from logger.logger import FILE_ONLY
     from utils.devices.parallel import unwrap_model
+    from utils.devices.processes import is_main_process
     from utils.runs.one_run import one_run
 
     with one_run(config):
@@ -83,7 +84,8 @@ def main(config: ConfigParser) -> None:
         if config.is_dry_run:
             describe(trainer)
         else:
-            trainer.trackers.add(config.init_functions("trainer.trackers"))
+            if is_main_process():
+                trainer.trackers.add(config.init_functions("trainer.trackers"))
             trainer.train()
 
 

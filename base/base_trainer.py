@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from base.callback import Callback, CallbackList
-from base.checkpoint.resume import Resumed, best_model, kept_models, settle_folder
+from base.checkpoint.resume import Resumed, models_before, settle_folder
 from base.checkpoint.saver import Saver
 from base.checkpoint.state import Gradients, make_checkpoint, networks_in, parts_of
 from base.counters import Counters, reached
@@ -120,7 +120,7 @@ class BaseTrainer(Loops, ABC):
                            async_save=settings.async_save)
         self.writer = TensorboardWriter(lambda: config.log_dir, self.logger,
                                         settings.tensorboard and is_main_process())
-        self.trackers = Trackers(is_on=is_main_process())
+        self.trackers = Trackers()
         self.history = History(lambda: config.log_dir)
         self.callbacks = CallbackList([LossCheck(), *callbacks, StepLog(), *profiling(settings)])
         self.schedulers = Schedulers(lr_scheduler, config)
@@ -188,6 +188,7 @@ class BaseTrainer(Loops, ABC):
     def _run_epoch(self, epoch: int) -> None:
         """One epoch or, with ``valid_steps``, the steps until a validation; and what follows it."""
         pace = Pace(self)
+        self.history.begin()
         self.callbacks.call("on_epoch_start", self, epoch)
         log = {"epoch": epoch, **self._loop(epoch)}
         if not self._is_drawing:
@@ -230,9 +231,9 @@ class BaseTrainer(Loops, ABC):
     def _count_own_loop(self) -> None:
         """An epoch of a loop that draws from the loader itself: all that is known is how many steps
         its optimizer made."""
-        if self.updates.accumulate > 1 or self.updates.scaler or self.average is not None:
-            raise ConfigError("trainer.accumulate, ema_decay and fp16 need a _train_epoch that "
-                              "draws its batches from self.train_batches()")
+        if self.updates.accumulate > 1 or self.updates.scaler or self.average or self._exchange:
+            raise ConfigError("trainer.accumulate, ema_decay, fp16 and several processes need a "
+                              "_train_epoch that draws its batches from self.train_batches()")
         if not self.is_classic and self.counters.epoch == 0:
             self.logger.warning(
                 "_train_epoch draws no batch from self.train_batches(): the run cannot be stopped "
@@ -295,6 +296,5 @@ class BaseTrainer(Loops, ABC):
         if self.is_over:
             tell_nothing_to_do(self)
             return False
-        self._best_file = best_model(self, Path(resumed.source))
-        self._kept_files = kept_models(self, Path(resumed.source))
+        self._best_file, self._kept_files = models_before(self, Path(resumed.source))
         return True

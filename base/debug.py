@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from base.evaluation import Copies, first_batches, named_loaders
-from base.layers import layer_table, state_bytes_of
 from base.optimizers import learning_rates
 from base.start_checks import without_trace
 from logger.console import table
@@ -39,6 +38,8 @@ def describe(trainer: Any) -> None:
     Raises:
         ConfigError: the monitored value is not among those that the epoch gives.
     """
+    from base.layers import layer_table, state_bytes_of  # counts FLOPs by what few runs need
+
     logger.info("%s", json.dumps(trainer.config.config, indent=4, default=str))
     for label, loader in (("training", trainer.data_loader), *(
             (f"validation {prefix.rstrip('_')}".rstrip(), one)
@@ -69,7 +70,6 @@ def describe(trainer: Any) -> None:
         layers = layer_table(trainer.model, one_batch,
                              state_bytes=state_bytes_of(trainer.optimizer))
     logger.info("%s", layers)
-    logger.info("parameters: %d", sum(parameter.numel() for parameter in model.parameters()))
     logger.info("output: %s", outputs[0] if outputs else "the model was not called")
     log = {**log, **learning_rates(trainer.optimizer)}
     logger.info("the epoch's log, after one batch:\n%s", table(log))

@@ -12,6 +12,7 @@ from base.counters import reached
 from base.run_log import tell_finished, write_hparams
 from logger.console import go_on_hint
 from logger.logger import FILE_ONLY, RESULT
+from utils.devices.processes import is_main_process
 from utils.errors import RunError
 from utils.runs.folder import LATEST, is_finished
 from utils.signals import StopSignals
@@ -117,7 +118,7 @@ def tell_nothing_to_do(trainer: Any) -> None:
     monitor, epochs, folder = trainer.best_monitor, trainer.counters.epoch, trainer.config.folder
     is_unfinished = folder.goes_on and trainer.config.resume.name == LATEST and (
         not is_finished(folder.save_dir))
-    if is_unfinished and folder.is_writer:
+    if is_unfinished and is_main_process():
         trainer.config.make_folder()
         settle_folder(trainer, is_best=False)
         folder.tell(_state_of_end(trainer), reason="", epoch=epochs)

@@ -78,7 +78,6 @@ class Pace:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._start, self._first_step = time.monotonic(), trainer.counters.step
-        trainer.history.begin()
         self._before = self._so_far()
 
     def _so_far(self) -> tuple[float, float, int]:

@@ -14,7 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from base.optimizers import each
-from logger.console import WIDTH
+from logger.console import WIDTH, shortened
 from utils.batches import tensors_in
 from utils.devices.parallel import unwrap_model
 
@@ -202,7 +202,7 @@ def _rows(watch: Watch) -> list[str]:
     name, kind, output = (max(len(row[index]) for row in texts) for index in range(3))
     kind, output = min(kind, TYPE_WIDTH), min(output, OUTPUT_WIDTH)
     widths = [min(name, WIDTH - kind - output - 2 * NUMBER_WIDTH - 8), kind, output]
-    lines = ["  ".join([*(f"{_shortened(text, width):<{width}}" for text, width in
+    lines = ["  ".join([*(f"{shortened(text, width):<{width}}" for text, width in
                           zip(row, widths, strict=False)),
                         *(f"{text:>{NUMBER_WIDTH}}" for text in row[3:])]) for row in texts]
     left = [layer for layer in layers if layer not in shown]
@@ -287,11 +287,3 @@ def _with_unit(count: float, base: int, units: tuple[str, ...]) -> str:
         count, unit = count / base, unit + 1
     text = f"{count:.0f}" if unit == 0 or count >= 100 else f"{count:.3g}"
     return f"{text}{units[unit]}"
-
-
-def _shortened(text: str, width: int) -> str:
-    """In the middle, to fit."""
-    if len(text) <= width:
-        return text
-    tail = (width - 3) // 2
-    return f"{text[:width - 3 - tail]}...{text[-tail:]}"

@@ -2,9 +2,7 @@
 
 import bisect
 import itertools
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +11,14 @@ from torch.profiler import profile, record_function, schedule, supported_activit
 
 from base.callback import Callback
 from base.optimizers import each, other_optimizers
+from logger.console import shortened
 from utils.devices.parallel import unwrap_model
 from utils.devices.processes import is_main_process
+from utils.files import replaced
 
 TRACE = "trace.json.gz"
 SKIPPED, WARMUP = 5, 2  # steps before those that are recorded; with the profiler on, of these
+ENGINE = "autograd::engine::"  # before names of its own
 TOP, NAME_WIDTH = 10, 44  # operations that are shown; columns for the name of one
 
 # names of ranges in the trace
@@ -126,7 +127,8 @@ class Profile(Callback):
             trainer.logger.info("%s", line)
         path = trainer.config.log_dir / TRACE
         try:
-            _write(profiler, path)
+            with replaced(path) as temporary:
+                profiler.export_chrome_trace(str(temporary))
         except (OSError, RuntimeError) as error:
             trainer.logger.warning("the trace cannot be written to %s: %s", path, error)
         else:
@@ -216,7 +218,8 @@ def report(events: list[Any], first: int, last: int, *, seconds_waited: float) -
     title = "most time of its own on the " + ("device" if on_device else "CPU")
     lines.append(f"  {title:<{NAME_WIDTH}}{'calls':>8}{'ms a step':>12}{'share':>8}")
     for name, (calls, time) in sorted(operations.items(), key=lambda one: -one[1][1])[:TOP]:
-        lines.append(f"  {_shortened(name):<{NAME_WIDTH}}{calls / count:>8.4g}"
+        name = shortened(name.removeprefix(ENGINE), NAME_WIDTH - 1)
+        lines.append(f"  {name:<{NAME_WIDTH}}{calls / count:>8.4g}"
                      f"{time / count / 1e3:>12.3f}{time / max(total, 1e-9):>8.1%}")
     return lines
 
@@ -279,22 +282,6 @@ def _length(spans: Iterable[Span]) -> float:
     return sum(end - start for start, end in spans)
 
 
-def _shortened(name: str) -> str:
-    """In the middle, to fit its column."""
-    name = name.removeprefix("autograd::engine::")
-    half = (NAME_WIDTH - 4) // 2
-    return name if len(name) < NAME_WIDTH else f"{name[:half]}...{name[-half:]}"
-
-
 def _mark(name: str) -> None:
     with record_function(name):
         pass
-
-
-def _write(profiler: Any, path: Path) -> None:
-    temporary = path.with_name(f".{os.getpid()}.{TRACE}")
-    try:
-        profiler.export_chrome_trace(str(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

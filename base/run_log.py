@@ -15,7 +15,7 @@ from logger.curves import draw_curves
 from logger.logger import RESULT
 from utils.config.merging import leaves
 from utils.devices.parallel import unwrap_model
-from utils.devices.processes import by_main, num_processes
+from utils.devices.processes import by_main, is_main_process, num_processes
 from utils.runs.folder import BEST
 
 CURVES = "curves.png"
@@ -117,7 +117,7 @@ def tell_finished(trainer: Any, started: float) -> None:
 def draw(trainer: Any) -> None:
     """The history as ``curves.png`` beside it; what goes wrong is told."""
     rows, folder = trainer.history.rows(), trainer.config.log_dir
-    if len(rows) < 2 or not trainer.config.folder.is_writer:
+    if len(rows) < 2 or not is_main_process():
         return
     try:
         draw_curves({trainer.config.folder.save_dir.name: rows}, folder / CURVES)

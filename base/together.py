@@ -39,11 +39,16 @@ class BatchExchange:
 
     Args:
         stop: gets what they agree on.
+
+    Attributes:
+        needs_counts: whether ``share`` will be asked for.
+        networks: whose buffers are the main process's at each batch.
     """
 
     def __init__(self, stop: Any) -> None:
         self.stop = stop
-        self.needs_counts = False  # whether ``share`` will be asked for
+        self.needs_counts = False
+        self.networks: list[Any] = []
         self._exchange = Exchange()
         self._every, self._left = 1, 0  # batches from one exchange to the next, and now
         self._since = time.monotonic()
@@ -57,6 +62,8 @@ class BatchExchange:
             own: samples here. size: those of all processes or, with ``is_own_count``, a count of
                 those here by which its place is found again.
         """
+        for network in self.networks:
+            broadcast_state(network, buffers_only=True)
         self._own, self._size, self._is_own_count = own, size, is_own_count
         self._is_on = is_own_count or self.needs_counts or self._left == 0
         if not self._is_on:
@@ -126,8 +133,7 @@ def take_part(trainer: Any) -> None:
         broadcast_state(network)
     broadcast_tensors([*trained_in(trainer, networks).values()])
     # an average is computed from the weights, in each alike
-    trainer.updates.reduction.networks = [
-        one for name, one in networks.items() if name != "average"]
+    trainer._exchange.networks = [one for name, one in networks.items() if name != "average"]
     scaler = trainer.updates.scaler
     # DistributedDataParallel sums gradients that have its scale; else each undoes its own before
     if scaler is not None and trainer.updates.reduction.is_on:

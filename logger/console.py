@@ -20,6 +20,14 @@ def number(value: Any) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
+def shortened(text: str, width: int) -> str:
+    """A text that fits, with its middle left out if it must."""
+    if len(text) <= width:
+        return text
+    tail = (width - 3) // 2
+    return f"{text[:width - 3 - tail]}...{text[len(text) - tail:]}"
+
+
 def plain_number(value: Any) -> Any:
     """A scalar of torch or numpy as Python's own, an array as lists; other things as they are."""
     if not hasattr(value, "item"):

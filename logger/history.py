@@ -1,7 +1,6 @@
 """The epochs of a run as a table that other programs read: one JSON object a line."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import RunError
+from utils.files import replaced
 
 FILE_NAME = "history.jsonl"
 
@@ -66,16 +66,15 @@ class History:
             RunError: it cannot be written.
         """
         path = self._folder() / FILE_NAME
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            if self._num_written is None or not path.is_file():
+        if self._num_written is None or not path.is_file():
+            with replaced(path) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in self._lines), "utf-8")
-                os.replace(temporary, path)
-            else:
+        else:
+            try:
                 with open(path, "a", encoding="utf-8") as file:
                     file.writelines(f"{line}\n" for line in self._lines[self._num_written:])
-        except OSError as error:
-            raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+            except OSError as error:
+                raise RunError(f"{path}: cannot be written ({error.strerror})") from error
         self._num_written = len(self._lines)
 
     def state_dict(self) -> dict[str, Any]:

@@ -44,18 +44,13 @@ class Tracker:
 
 
 class Trackers:
-    """Tells several the same.
+    """Tells several the same."""
 
-    Args:
-        is_on: whether this process tells anybody.
-    """
-
-    def __init__(self, *, is_on: bool = True) -> None:
-        self.is_on = is_on
+    def __init__(self) -> None:
         self._trackers: list[Any] = []
 
     def add(self, trackers: Iterable[Any]) -> None:
-        self._trackers += trackers if self.is_on else []
+        self._trackers += trackers
 
     def start(self, config: dict[str, Any], *, name: str, run_id: str, folder: Path) -> None:
         self._call("start", config, name=name, run_id=run_id, folder=folder)

@@ -30,6 +30,7 @@ from tools.runs_table import (
 )
 from utils.config.misspellings import suggestion
 from utils.errors import ConfigError, RunError, clean_exit
+from utils.files import replaced
 
 NOT_SHOWN = ("last.memory_mb", "last.samples_per_second")  # unless they are asked for
 MAX_CELL, MAX_OTHER = {"run": 30, "state": 34}, 20  # characters
@@ -84,8 +85,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--sort", metavar="KEY", help="lowest first; else the best first, or the newest")
     add("--desc", action="store_true", help="the other way round")
     add("--columns", action="append", default=[], metavar="KEY,...", help="what to show")
-    add("--group", dest="each", action="store_false", default=False,
-        help="one row for runs that differ only in the seed (without --each it is so)")
     add("--each", action="store_true", help="a row for each run")
     add("--csv", type=Path, metavar="FILE", help="all columns of each run; duration in seconds")
     add("--plot", metavar="NAME,...", help="draw these values of the runs over each other")
@@ -244,13 +243,8 @@ def plot(table: list[Row], histories: dict[str, list[Row]], names: list[str],
 
 
 def write_csv(table: list[Row], path: Path) -> str:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced(path) as temporary:
         frame_of(table).to_csv(temporary, index=False, errors="replace")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
     return str(path)
 
 

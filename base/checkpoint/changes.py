@@ -20,8 +20,9 @@ class Changes:
         is_shared_otherwise: whether another number of processes goes on.
     """
 
-    def __init__(self, before: Any, after: dict[str, Any], *, has_schedule: bool,
-                 follows_run: Callable[[str], bool], is_shared_otherwise: bool = False) -> None:
+    def __init__(self, before: Any, after: dict[str, Any], *, has_schedule: bool = False,
+                 follows_run: Callable[[str], bool] = lambda _: False,
+                 is_shared_otherwise: bool = False) -> None:
         self.before = before if isinstance(before, dict) else after
         self.after = after
         self.is_shared_otherwise = is_shared_otherwise
@@ -92,8 +93,7 @@ def steps_of_run(config: Any, loader: Any, batches_per_step: int = 1) -> int | N
     checkpoint, done = config.checkpoint or {}, Counters()
     done.load_state_dict(checkpoint.get("parts", {}).get("counters", {}))
     ranks = checkpoint.get("rank_parts") or [{}]
-    changes = Changes(checkpoint.get("config"), config.config, has_schedule=True,
-                      follows_run=lambda name: True,
+    changes = Changes(checkpoint.get("config"), config.config,
                       is_shared_otherwise=len(ranks) != num_processes())
     if done.planned is not None and not changes.is_other_length:
         return done.planned

@@ -26,7 +26,7 @@ from base.schedulers import (
     section_of,
     takes_value,
 )
-from utils.devices.processes import num_processes, rank
+from utils.devices.processes import from_main, num_processes, rank
 from utils.errors import CheckpointError
 from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint
 from utils.runs.folder import BEST
@@ -210,6 +210,20 @@ class Resumed:
                       if (key := plateau_value(row, monitored)) in row]
             num_steps = min(state.get("last_epoch", len(values)), len(values))
         make_steps(scheduler, num_steps, values)
+
+
+def models_before(trainer: Any, source: Path) -> tuple[Path | None, dict[str, Path]]:
+    """The files of the best model and of those that are kept, of a trainer that was restored; the
+    main process looks for all.
+
+    Args:
+        source: the checkpoint that was taken.
+    """
+    monitor = trainer.best_monitor
+    best, kept, state = from_main((best_model(trainer, source), kept_models(trainer, source),
+                                   monitor.state_dict()))
+    monitor.load_state_dict(state)
+    return best, kept
 
 
 def best_model(trainer: Any, source: Path) -> Path | None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from base.report.files import write_figure, write_table
-from base.report.predictions import Classified
+from base.report.predictions import Classified, index_of
 from base.report.samples import images_of
-from logger.console import WIDTH
+from logger.console import WIDTH, shortened
 
 NUM_BINS = 15
 MOST_ROWS = 20  # of the table in the console
@@ -130,7 +130,7 @@ def write_files(found: Classified, values: dict[str, Any], folder: Path, *,
     wrong = mistakes(found)
     if wrong is None:
         return
-    rows = [(_index(found, place, indices), names[found.target[place]],  # type: ignore[index]
+    rows = [(index_of(found, place, indices), names[found.target[place]],  # type: ignore[index]
              names[found.prediction[place]],  # type: ignore[index]
              f"{found.confidence[place]:.6g}") for place in wrong]  # type: ignore[index]
     write_table(folder / "mistakes.csv", ("index", "target", "prediction", "confidence"), rows)
@@ -158,18 +158,9 @@ def write_predictions(found: Classified, path: Path, *, names: Sequence[str],
         return "there is more than one prediction for a sample"
     if found.probabilities is None:
         return "there are no scores, or too many to keep"
-    rows = ((_index(found, place, indices),
+    rows = ((index_of(found, place, indices),
              names[found.target[place]], names[found.prediction[place]],  # type: ignore[index]
              *(f"{value:.6g}" for value in row)) for place, row in enumerate(found.probabilities))
     write_table(path, ("index", "target", "prediction", *(
         f"probability_{name}" for name in names)), rows)
     return None
-
-
-def _index(found: Classified, place: int, indices: Sequence[int] | None) -> int:
-    number = int(found.places[place])  # type: ignore[index]
-    return number if indices is None else indices[number]
-
-
-def shortened(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[:length - 3]}..."

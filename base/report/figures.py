@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from logger.console import shortened
+
 MOST_CELLS = 20  # classes whose counts are written into the cells
 MOST_POINTS = 20_000
 MOST_TICKS = 25
@@ -19,7 +21,7 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     num_classes = len(names)
     has_text = num_classes <= MOST_CELLS
     side = max(0.52 * num_classes, 2.4) if has_text else 9.0
-    margin = 0.6 + 0.09 * max(len(_short(name)) for name in names)
+    margin = 0.6 + 0.09 * max(len(shortened(name, NAME_LENGTH)) for name in names)
     figure = Figure(figsize=(side + margin + 1.7, side + margin + 0.5), dpi=110,
                     layout="constrained")
     axes = figure.add_subplot()
@@ -27,7 +29,7 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the row", fraction=0.046, pad=0.03)
     ticks = list(range(0, num_classes, -(-num_classes // MOST_TICKS)))
-    labels = [_short(names[index]) for index in ticks]
+    labels = [shortened(names[index], NAME_LENGTH) for index in ticks]
     is_long = max(map(len, labels)) > 3
     axes.set_xticks(ticks, labels, rotation=90 if is_long else 0, parse_math=False)
     axes.set_yticks(ticks, labels, parse_math=False)
@@ -49,7 +51,7 @@ def mistakes_figure(images: Sequence[np.ndarray], titles: Sequence[tuple[str, st
         axes = figure.add_subplot(rows, PER_ROW, number)
         axes.imshow(image[:, :, 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=1,
                     interpolation="nearest" if max(image.shape[:2]) < 100 else "antialiased")
-        axes.set_title(f"{_short(first, 28)}\n{second}", fontsize=9, parse_math=False)
+        axes.set_title(f"{shortened(first, 28)}\n{second}", fontsize=9, parse_math=False)
         axes.axis("off")
     figure.suptitle("target -> prediction, index and confidence", fontsize=9, color=GREY)
     return figure
@@ -106,7 +108,3 @@ def _count(count: int) -> str:
         if count >= max(size, 10**5):
             return f"{count / size:.3g}{unit}"
     return str(count)
-
-
-def _short(name: str, length: int = NAME_LENGTH) -> str:
-    return name if len(name) <= length else f"{name[:length - 3]}..."

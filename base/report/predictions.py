@@ -1,5 +1,6 @@
 """What a model said of a whole data set: collected batch by batch, within a bound of memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,12 @@ class Measured:
     target: np.ndarray
     prediction: np.ndarray
     left_out: int
+
+
+def index_of(found: Classified | Measured, place: int, indices: Sequence[int] | None) -> int:
+    """The data set's index of a kept sample, or its number where indices are not known."""
+    number = int(found.places[place])  # type: ignore[index]
+    return number if indices is None else indices[number]
 
 
 class Predictions:

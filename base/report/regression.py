@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from base.report.files import write_figure, write_table
-from base.report.predictions import Measured
+from base.report.predictions import Measured, index_of
 
 MOST_OUTPUTS = 20  # values of a sample that are told one by one
 NUM_LARGEST = 1000
@@ -67,7 +67,7 @@ def write_files(found: Measured, folder: Path, *, indices: Sequence[int] | None)
     error = found.prediction.astype(np.float64) - found.target
     largest = np.argsort(-np.abs(error), axis=None, kind="stable")[:NUM_LARGEST]
     num_outputs = error.shape[1]
-    rows = [(_index(found, place, indices), *([value] if num_outputs > 1 else []),
+    rows = [(index_of(found, place, indices), *([value] if num_outputs > 1 else []),
              _text(found.target[place, value]), _text(found.prediction[place, value]),
              _text(error[place, value]))
             for place, value in (divmod(int(flat), num_outputs) for flat in largest)]
@@ -79,15 +79,10 @@ def write_predictions(found: Measured, path: Path, *, indices: Sequence[int] | N
     """A table of all samples."""
     names = [f"_{index}" for index in range(found.target.shape[1])]
     names = names if len(names) > 1 else [""]
-    rows = ((_index(found, place, indices), *map(_text, found.target[place]),
+    rows = ((index_of(found, place, indices), *map(_text, found.target[place]),
              *map(_text, found.prediction[place])) for place in range(len(found.target)))
     write_table(path, ("index", *(f"target{name}" for name in names),
                        *(f"prediction{name}" for name in names)), rows)
-
-
-def _index(found: Measured, place: int, indices: Sequence[int] | None) -> int:
-    number = int(found.places[place])
-    return number if indices is None else indices[number]
 
 
 def _text(value: Any) -> str:

@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-from utils.errors import ConfigError, RunError
+from utils.errors import ConfigError
+from utils.files import replaced
 
 MAX_BYTES = 1 << 20
 ZIP_MARK, PICKLE_MARK = b"PK\x03\x04", b"\x80"  # how checkpoints begin
@@ -23,14 +23,8 @@ def replace_json(content: Any, path: Path) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced(path) as temporary:
         write_json(content, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_json(fname: str | Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from torch import nn
 
 from utils.devices.device import prepare_device
 from utils.devices.processes import num_processes
-from utils.devices.shared_weights import broadcast_state
 from utils.errors import ConfigError, RunError
 
 
@@ -30,7 +29,7 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
     Raises:
         ConfigError: torch.compile does not take the options, or the strategy is not to be had.
     """
-    _check_strategy(strategy)
+    _check_strategy(strategy, device_ids)
     model = model.to(device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -53,10 +52,13 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
     return model
 
 
-def _check_strategy(strategy: str) -> None:
+def _check_strategy(strategy: str, device_ids: list[int]) -> None:
     count = num_processes()
     if strategy == "ddp" and count == 1:
         raise ConfigError("trainer.strategy: ddp is of several processes: start them by torchrun")
+    if strategy == "dp" and count == 1 and len(device_ids) < 2:
+        raise ConfigError("trainer.strategy: dp is of several GPUs, and this run uses "
+                          f"{len(device_ids) or 'none'}: set n_gpu, or strategy to auto")
     if strategy in ("single", "dp") and count > 1:
         raise ConfigError(f"trainer.strategy: {strategy} is of one process, but there are {count}: "
                           "set auto or ddp")
@@ -75,20 +77,16 @@ class Reduction:
         model: wrapped, or not.
         is_on: whether it may; else gradients stay those of this process (``off``).
         share: gives this process's share of the samples of the batch.
-
-    Attributes:
-        networks: of the run, whose buffers are the main process's at each batch.
     """
 
     def __init__(self, model: nn.Module, share: Callable[[], float], *, is_on: bool) -> None:
-        self.networks: list[nn.Module] = []
         self._share = share
         self._has_run = False
         self._wrapper = model if (
             isinstance(model, nn.parallel.DistributedDataParallel)) else None
         self.is_on = is_on and self._wrapper is not None
         self._reduced: set[int] = set()  # ids of the parameters that it knows of
-        if self._wrapper is not None and self.is_on:
+        if self._wrapper is not None and self.is_on:  # the former for the type checker
             self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
             # torch wants the function's annotations to be its own types
             self._wrapper.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
@@ -103,8 +101,6 @@ class Reduction:
     def begin(self) -> None:
         """A batch comes."""
         self._has_run = False
-        for network in self.networks:
-            broadcast_state(network, buffers_only=True)
 
     def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
         """Those whose gradients are still those of this process."""

@@ -27,8 +27,9 @@ WAIT_SECONDS = 10  # a killed run's loader workers hold its lock for some second
 class RunFolder:
     """``<root>/models/<name>/<run_id>`` for checkpoints and ``<root>/log/<name>/<run_id>`` beside.
 
-    Nothing is on the disk before ``make``. A run that goes on changes no file that is there before
-    ``record``, so that one which fails at once leaves everything as it was.
+    Of several processes only the main one writes. Nothing is on the disk before ``make``. A run
+    that goes on changes no file that is there before ``record``, so that one which fails at once
+    leaves everything as it was.
 
     Args:
         root: ``trainer.save_dir``.
@@ -39,7 +40,6 @@ class RunFolder:
 
     Attributes:
         save_dir, log_dir: the two folders; with a timestamp they are final once they are made.
-        is_writer: whether this process writes there; of several it is the main one.
         goes_on: whether an earlier run's folder is taken.
     """
 
@@ -49,7 +49,6 @@ class RunFolder:
             if text and (problem := name_problem(text)):
                 raise ConfigError(f"{option}: {problem}")
         self.is_made = self.is_recorded = False
-        self.is_writer = is_main_process()
         self._lock: Any = None
         found = None if resume is None else _place_of(resume.resolve().parent)
         if restart is not None:
@@ -71,7 +70,7 @@ class RunFolder:
             ConfigError: the chosen ``run_id`` is taken.
             RunError: the folder cannot be made, or another process writes to it.
         """
-        if not self.is_writer:
+        if not is_main_process():
             self.is_made = True
             return
         try:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from utils.devices.processes import from_main, is_main_process, joined
+from utils.devices.processes import from_main, joined
 from utils.errors import ConfigError
 
 
@@ -22,5 +22,4 @@ def one_run(config: Any) -> Iterator[None]:
         first, config.folder = from_main((mine, config.folder))
         if first != mine:
             raise ConfigError("the processes read different configs or checkpoints")
-        config.folder.is_writer = is_main_process()
         yield

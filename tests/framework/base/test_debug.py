@@ -37,7 +37,8 @@ def test_description_has_config_batches_shapes_and_an_epochs_log(
     assert trainer.counters.batch == 1
     assert '    "name": "tiny",' in lines
     for line in ("training: 5 batches per epoch", "validation: 1 batches per epoch",
-                 "trainer.len_epoch: 3 batches per epoch", "parameters: 146",
+                 "trainer.len_epoch: 3 batches per epoch",
+                 "parameters   146, of which 146 are trained",
                  "batch: (float32 (8, 6), int64 (8,))", "output: float32 (8, 2)"):
         assert line in lines
     shown = lines[lines.index("the epoch's log, after one batch:") + 1:]
@@ -70,7 +71,7 @@ def test_layers_that_wait_for_a_batch_are_described_too(
         tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = make_trainer(tmp_path)
     trainer.model = torch.nn.LazyLinear(2)
-    assert "parameters: 14" in described(trainer, caplog)
+    assert "parameters   14, of which 14 are trained" in described(trainer, caplog)
 
 
 class OtherClasses(ClippingTrainer):
