@@ -10,7 +10,7 @@ from typing import Any
 
 from parse_config import ConfigParser
 from train import MODULES, build
-from utils.devices.processes import is_main_process
+from utils.devices.processes import is_main_process, num_processes
 from utils.errors import ConfigError, clean_exit
 
 SPLITS = ("test", "valid", "train")
@@ -39,6 +39,8 @@ def main(config: ConfigParser, split: str = "test",
         config["data_loader"]["args"]["drop_last"] = False
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
+    if num_processes() == 1:  # whatever it was trained with
+        config["trainer"]["strategy"] = "auto"
     with one_run(config):
         trainer = build(config)
         samples, values, reports = evaluated(trainer, split, predictions)

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import functools
 from typing import TYPE_CHECKING
 
 from parse_config import ConfigParser
@@ -31,6 +32,7 @@ MODULES: dict[str, Modules] = {
 def build(config: ConfigParser) -> "Trainer":
     """Builds everything that the config names; test.py evaluates with the same trainer."""
     # imported here: torch takes seconds, which --help and a mistake in the config need not wait
+    from base.average import average_of
     from base.checkpoint.changes import steps_of_run
     from base.checkpoint.weights import start_from
     from base.data.validation import validation_data
@@ -54,9 +56,14 @@ def build(config: ConfigParser) -> "Trainer":
     start_from(model, config)
 
     device, device_ids = prepare_device(config.run.n_gpu or 0)
-    model = place_model(model, device, device_ids, channels_last=config.trainer.channels_last,
-                        compiled=config.trainer.compile, strategy=config.trainer.strategy,
-                        find_unused=config.trainer.find_unused_parameters)
+    placed = functools.partial(
+        place_model, device=device, device_ids=device_ids, strategy=config.trainer.strategy,
+        channels_last=config.trainer.channels_last, precision=config.trainer.precision)
+    average = None
+    if config.trainer.strategy == "fsdp2":  # then no copy of the model can be made later
+        average = average_of(model, config.trainer.ema_decay)
+    model = placed(model, compiled=config.trainer.compile,
+                   find_unused=config.trainer.find_unused_parameters)
     criterion, = config.init_functions("loss")
     metrics = config.init_functions("metrics") if "metrics" in config else []
     optimizer = build_optimizers(config, model, criterion)
@@ -66,6 +73,9 @@ def build(config: ConfigParser) -> "Trainer":
     trainer = Trainer(model, criterion, metrics, optimizer, config, device, data_loader,
                       valid_data_loader, lr_scheduler)
     trainer.counters.planned = num_steps
+    if average is not None:
+        average.module = placed(average.module)
+        trainer.average = average
     return trainer
 
 

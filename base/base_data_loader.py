@@ -78,7 +78,7 @@ class BaseDataLoader(DataLoader[Any]):
         self.valid_batch_size = valid_batch_size or batch_size
         self.valid_sampler: Any = None
         self.is_stream = isinstance(dataset, IterableDataset)
-        self.keeps_all = False
+        self.keeps_all = self.is_even = False  # between processes: see base/data/sampler.py
         self._share = rank(), num_processes()
         self._place_of_stream: dict[str, Any] = {}  # of one that has a state
         self._state: dict[str, Any] = {}  # where the next pass over it goes on
@@ -131,7 +131,7 @@ class BaseDataLoader(DataLoader[Any]):
         if self.is_stream:
             state, self._state = self._state, {}
             batches = after_samples(self._stream(epoch, state), 0 if state else skip_samples)
-            return share_of(batches, self._share, keeps_all=self.keeps_all)
+            return share_of(batches, self._share, keeps_all=self.keeps_all, is_even=self.is_even)
         return self._read(epoch, skip_samples)
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from base.average import average_of
 from base.callback import Callback, CallbackList
 from base.checkpoint.resume import Resumed, models_before, settle_folder
 from base.checkpoint.saver import Saver
@@ -34,8 +34,9 @@ from logger.history import History
 from logger.trackers import Trackers
 from logger.visualization import TensorboardWriter
 from utils.config.settings import TrainerConfig
-from utils.devices.parallel import compiler_told, place_if_unplaced, unwrap_model
+from utils.devices.parallel import compiler_told, place_if_unplaced
 from utils.devices.processes import by_main, is_main_process, num_processes
+from utils.devices.sharding import is_sharded
 from utils.errors import ConfigError, RunError
 from utils.metric_tracker import make_tracker
 from utils.rng import RandomState
@@ -128,8 +129,7 @@ class BaseTrainer(Loops, ABC):
         around = TrainerConfig.model_validate({}) if self.is_classic else settings
         self._exchange = BatchExchange(self.stop) if num_processes() > 1 else None
         self.updates = Updates(around, device, reduction_of(self, around))
-        self.average = None if around.ema_decay is None else AveragedModel(
-            unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(around.ema_decay))
+        self.average = None if is_sharded(model) else average_of(model, around.ema_decay)
         self._step_watch = StepWatch(None)
         self._rates: dict[str, float] = {}
         self._resumed: Resumed | None = None

@@ -17,6 +17,7 @@ from base.optimizers import each
 from logger.console import WIDTH, shortened
 from utils.batches import tensors_in
 from utils.devices.parallel import unwrap_model
+from utils.devices.sharding import is_sharded, part_of
 
 MAX_ROWS = 40
 # columns, those of texts at most; the name has what is left
@@ -233,11 +234,12 @@ def _totals(watch: Watch, state_bytes: float) -> list[str]:
     lines.append("FLOPs        not counted" if not watch.flops else (
         f"FLOPs        {least}{_number(watch.flops)} in one forward"
         + (f", {_number(outside)} of them outside of the layers" if outside > 0 else "")))
-    held = set() if not watch.kept else {
-        one.untyped_storage().data_ptr() for one in parameters if not _is_empty(one)}
-    needs = {"weights": _bytes([*parameters, *watch.model.buffers()]), "gradients": _bytes(trained),
-             "optimizer": state_bytes * _count(trained)}
-    if watch.counter is not None:
+    mine, trained_here = map(part_of, parameters), [part_of(one) for one in trained]
+    needs = {"weights": _bytes([*mine, *watch.model.buffers()]),
+             "gradients": _bytes(trained_here), "optimizer": state_bytes * _count(trained_here)}
+    if watch.counter is not None and not is_sharded(watch.model):  # else gathered weights are kept
+        held = set() if not watch.kept else {
+            one.untyped_storage().data_ptr() for one in parameters if not _is_empty(one)}
         needs["activations"] = sum(size for key, size in watch.kept.items() if key not in held)
     whole = f"at least {_size(sum(needs.values()))} to train with this batch:"
     parts = [f"{name} {_size(size)}" for name, size in needs.items()]

@@ -23,6 +23,7 @@ from utils.config.settings import TrainerConfig
 from utils.devices.parallel import unwrap_model, without_processes
 from utils.devices.precision import autocast, read_outside
 from utils.devices.processes import gathered
+from utils.devices.sharding import is_sharded
 from utils.devices.shared_weights import broadcast_state
 from utils.errors import ConfigError, RunError
 
@@ -168,6 +169,7 @@ class Loops:
         check_shared("the data to evaluate", data_loader)
         if hasattr(data_loader, "keeps_all"):
             data_loader.keeps_all = True  # until somebody trains with it
+            data_loader.is_even = is_sharded(self.model)
         previous, self.valid_data_loader = self.valid_data_loader, data_loader
         self.writer.step, self.writer.mode = self.counters.step, "valid"
         trained, self.model = self.model, without_processes(self.model) if (

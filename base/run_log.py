@@ -16,6 +16,7 @@ from logger.logger import RESULT
 from utils.config.merging import leaves
 from utils.devices.parallel import unwrap_model
 from utils.devices.processes import by_main, is_main_process, num_processes
+from utils.devices.sharding import class_name
 from utils.runs.folder import BEST
 
 CURVES = "curves.png"
@@ -48,7 +49,7 @@ def tell_start(trainer: Any) -> None:
     model = unwrap_model(trainer.model)
     counts = [one.numel() for one in model.parameters()]
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    lines["model"] = f"{type(model).__name__}, {sum(counts):,} parameters" + (
+    lines["model"] = f"{class_name(model)}, {sum(counts):,} parameters" + (
         "" if trained == sum(counts) else f", {trained:,} of them trained")
     lines["device"] = f"{trainer.device}, {trainer.updates.precision}" + (
         f", {num_processes()} processes" if num_processes() > 1 else "")

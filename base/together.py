@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from torch import nn
 from torch.utils.data.distributed import DistributedSampler
 
 from base.checkpoint.host_copy import copy_to_host
@@ -10,7 +11,6 @@ from base.checkpoint.state import networks_in
 from base.evaluation import Copies
 from base.optimizers import each, other_optimizers
 from base.updates import parameters_of
-from utils.devices.parallel import Reduction
 from utils.devices.processes import (
     Exchange,
     from_main,
@@ -20,6 +20,8 @@ from utils.devices.processes import (
     num_processes,
     rank,
 )
+from utils.devices.reduction import Overlapped, Reduction, Sharded
+from utils.devices.sharding import check_all_divided, is_sharded, whole_state
 from utils.devices.shared_weights import (
     broadcast_state,
     broadcast_tensors,
@@ -76,7 +78,12 @@ class BatchExchange:
 
     def share(self) -> float:
         """Of the samples that all processes have in this batch, the part that is here."""
-        return self._own / sum(row[0] for row in self._exchange.end())
+        own, total = self.counts()
+        return own / total
+
+    def counts(self) -> tuple[int, int]:
+        """The samples of this batch here, and in all processes."""
+        return self._own, sum(row[0] for row in self._exchange.end())
 
     def end(self) -> int:
         """The batch is done; its size, of all processes."""
@@ -92,13 +99,19 @@ class BatchExchange:
 
 
 def reduction_of(trainer: Any, settings: Any) -> Reduction | None:
-    """How gradients come together: while they are computed, if each batch makes one step of one
-    optimizer, else before a step. None in one process."""
+    """How gradients come together. By DistributedDataParallel they do so while they are computed,
+    if each batch makes one step of one optimizer, else before a step. None in one process."""
     if num_processes() == 1:
         return None
+    model, exchange = trainer.model, trainer._exchange
     is_simple = settings.accumulate == 1 and not isinstance(trainer.optimizer, (dict, list, tuple))
-    reduction = Reduction(trainer.model, trainer._exchange.share, is_on=is_simple)
-    trainer._exchange.needs_counts = reduction.is_on
+    if is_sharded(model):
+        reduction: Reduction = Sharded(model, exchange.counts)
+    elif isinstance(model, nn.parallel.DistributedDataParallel):
+        reduction = Overlapped(model, exchange.share, is_on=is_simple)
+    else:
+        reduction = Reduction()
+    exchange.needs_counts = reduction.needs_counts
     return reduction
 
 
@@ -131,12 +144,15 @@ def take_part(trainer: Any) -> None:
     networks = networks_in(trainer._parts())
     for network in networks.values():
         broadcast_state(network)
-    broadcast_tensors([*trained_in(trainer, networks).values()])
+    trained = trained_in(trainer, networks)
+    if is_sharded(trainer.model):
+        check_all_divided(trained)
+    broadcast_tensors([*trained.values()])
     # an average is computed from the weights, in each alike
     trainer._exchange.networks = [one for name, one in networks.items() if name != "average"]
     scaler = trainer.updates.scaler
     # DistributedDataParallel sums gradients that have its scale; else each undoes its own before
-    if scaler is not None and trainer.updates.reduction.is_on:
+    if scaler is not None and trainer.updates.reduction.needs_counts:
         scaler.load_state_dict(from_main(scaler.state_dict()))
     if rank() > 0:  # a resume restores them
         set_seed(mix_seed(trainer.config.run.seed, rank(), trainer.counters.step) % 2**32)
@@ -178,5 +194,6 @@ def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any]) -> 
     """
     if num_processes() > 1:
         check_equal_weights(trained_in(trainer, networks_in(parts)))
+        state = whole_state(state)
         state["rank_parts"] = gathered_by_main(copy_to_host(state["rank_parts"][0]))
     return state

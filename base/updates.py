@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.devices.parallel import Reduction
 from utils.devices.precision import autocast, make_scaler, outside_autocast
+from utils.devices.reduction import Reduction
+from utils.devices.sharding import whole
 from utils.devices.shared_weights import sum_gradients
 from utils.errors import ConfigError
 
@@ -111,6 +112,8 @@ class Updates:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Computes the gradients of a batch's mean loss, added to those that are there."""
+        if self.reduction is not None:
+            loss = self.reduction.weighted(loss)
         if self.precision == "fp32":
             loss.backward()
             return
@@ -138,7 +141,8 @@ class Updates:
                            "for its step are dropped", name)
             del self.groups[name]
         group = self.groups.setdefault(name, Group())
-        group.take(parameters, self._size)
+        group.take(parameters, self._size if self.reduction is None else (
+            self.reduction.num_samples(self._size)))
         return self.finish(name, optimizer) if group.batches >= self.accumulate else None
 
     def finish(self, name: str, optimizer: Any) -> torch.Tensor | None:
@@ -150,7 +154,9 @@ class Updates:
         self.samples = group.samples
         if self.reduction is not None:
             sum_gradients(self.reduction.left(parameters), group.samples)
-        norm = nn.utils.clip_grad_norm_(parameters, self.max_norm) if self.max_norm else None
+        norm = None
+        if self.max_norm:
+            norm = whole(nn.utils.clip_grad_norm_(parameters, self.max_norm))
         if self.scaler is not None:
             largest = norm if norm is not None else nn.utils.get_total_norm(
                 [one.grad for one in parameters if one.grad is not None], math.inf)
@@ -215,7 +221,9 @@ class Updates:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, values in state["groups"].items():
             self.groups[name] = Group()
-            means = [None if mean is None else mean.to(self.device) for mean in values["means"]]
+            means = [None if mean is None else (
+                mean.to(self.device) if self.reduction is None
+                else self.reduction.placed(mean, self.device)) for mean in values["means"]]
             vars(self.groups[name]).update({**values, "means": means})
         self.is_plain &= not self.groups  # what waits is a part of the next step
         self.skipped = state["skipped"]

@@ -6,6 +6,7 @@ from typing import Any
 from base.callback import Callback
 from utils.batches import tensors_in
 from utils.devices.parallel import unwrap_model
+from utils.devices.sharding import whole
 
 MAX_IMAGES = 32
 HISTOGRAM_BINS = 64
@@ -33,11 +34,12 @@ class ParameterHistograms(Callback):
     adds_to_log = False
 
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
-        if not trainer.writer.enabled:
-            return
         trainer.writer.step = trainer.counters.step
         for name, parameter in unwrap_model(trainer.model).named_parameters():
-            values = parameter.detach().float().cpu()  # waits for the device
+            values = whole(parameter.detach())  # by all processes, of which one writes
+            if not trainer.writer.enabled:
+                continue
+            values = values.float().cpu()  # waits for the device
             finite = values[values.isfinite()]
             if len(finite) < values.numel():
                 logger.warning("epoch %d: %d values of %s are not finite; the histogram leaves "

@@ -13,6 +13,8 @@ def copy_to_host(state: Any, buffers: Any = None) -> Any:
         buffers: an earlier copy whose tensors are written over where they fit.
     """
     if isinstance(state, torch.Tensor):
+        if state.is_meta:  # another process has its content
+            return state
         if state.layout is not torch.strided or state.is_quantized:
             return state.detach().cpu().clone()
         fits = (isinstance(buffers, torch.Tensor) and buffers.shape == state.shape

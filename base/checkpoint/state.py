@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from utils.devices.parallel import unwrap_model
+from utils.devices.sharding import class_name, placed_like, placed_state
 from utils.errors import CheckpointError, RunError
 from utils.metric_tracker import MetricTracker, keep_what_it_saw
 
@@ -131,7 +132,7 @@ def give(name: str, part: Any, state: Any) -> None:
         CheckpointError: it does not fit.
     """
     try:
-        part.load_state_dict(state)
+        part.load_state_dict(placed_state(state, part))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -191,7 +192,7 @@ def make_checkpoint(parts: dict[str, Any], *, config: dict[str, Any], epoch: int
     states = collect(parts)
     weights = states.pop("model", {})
     content = {
-        "arch": type(model).__name__,
+        "arch": class_name(model),
         "epoch": epoch,
         "state_dict": weights,
         "optimizer": states.pop("optimizer", None),
@@ -260,7 +261,7 @@ class Gradients:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, parameter in self._parameters():
             if name in state:
-                parameter.grad = state[name].to(parameter.device)
+                parameter.grad = placed_like(state[name], parameter)
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for name, module in self.modules.items():

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from utils.devices.parallel import unwrap_model
+from utils.devices.sharding import class_name, placed_state
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.find_checkpoint import find_checkpoint, newest_run
 
@@ -46,11 +47,11 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
     """
     model = unwrap_model(model)
     try:
-        model.load_state_dict(bare_keys(state, model.state_dict()))
+        model.load_state_dict(placed_state(bare_keys(state, model.state_dict()), model))
     except (RuntimeError, NotImplementedError, KeyError) as error:
         reasons = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or str(error)
         raise CheckpointError(
-            f"{source}: is of another model than this {type(model).__name__}: {reasons[:500]}. "
+            f"{source}: is of another model than this {class_name(model)}: {reasons[:500]}. "
             "To start a run from the weights that fit, use --init-from instead of --resume"
         ) from error
 

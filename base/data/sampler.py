@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Sampler
 
 from base.data.seeded_dataset import SeededBatch
+from utils.errors import RunError
 from utils.rng import mix_seed, seeded
 
 
@@ -68,7 +69,7 @@ class SeededBatchSampler(Sampler[list[int]]):
         seed: of the fetches.
         share: (n, of how many): of several processes, which each get their part of all batches
             that are read at once. A last one with fewer samples than processes is left out.
-        keeps_all: it is not; some get nothing of it.
+        keeps_all: it joins the one before, so that each process gets as many batches.
 
     Attributes:
         epoch, skip_samples: where the next ``iter`` starts.
@@ -97,15 +98,30 @@ class SeededBatchSampler(Sampler[list[int]]):
 
     def _cut(self, indices: Iterator[int], epoch: int, first: int) -> Iterator[list[int]]:
         number, count = self.share
-        for start in itertools.count(first, self.global_size):
-            batch = list(itertools.islice(indices, self.global_size))
-            if not batch or (len(batch) < self.global_size and self.drop_last):
-                return
-            if len(batch) < count and not self.keeps_all:
-                return
+        start = first
+        for batch in self._global_batches(indices):
             begin, end = (len(batch) * part // count for part in (number, number + 1))
             if begin < end:
                 yield SeededBatch(batch[begin:end], mix_seed(self.seed, epoch, start + begin))
+            start += len(batch)
+
+    def _global_batches(self, indices: Iterator[int]) -> Iterator[list[int]]:
+        """Those of all processes together."""
+        size, count = self.global_size, self.share[1]
+        batches = iter(lambda: list(itertools.islice(indices, size)), [])
+        if self.drop_last:
+            batches = (batch for batch in batches if len(batch) == size)
+        if not self.keeps_all:
+            yield from (batch for batch in batches if len(batch) >= count)
+            return
+        previous: list[int] = []
+        for batch in batches:
+            if previous and len(batch) >= count:
+                yield previous
+                previous = []
+            previous = previous + batch
+        if previous:
+            yield previous
 
     def _foreign_order(self, epoch: int) -> Iterator[int]:
         """What another kind of sampler draws, made to follow from (seed, epoch) as well."""
@@ -137,8 +153,9 @@ class SeededBatchSampler(Sampler[list[int]]):
         full, rest = divmod(samples, self.global_size)
         if self.drop_last:
             return full
-        is_mine = rest * (number + 1) // count > rest * number // count
-        return full + (is_mine if self.keeps_all else rest >= count)
+        if full or not self.keeps_all:
+            return full + (rest >= count)
+        return int(rest * (number + 1) // count > rest * number // count)
 
     def __len__(self) -> int:
         return self.num_batches()
@@ -152,17 +169,27 @@ def has_length(thing: Any) -> bool:
         return False
 
 
-def share_of(batches: Iterator[Any], share: tuple[int, int], *, keeps_all: bool) -> Iterator[Any]:
+def share_of(batches: Iterator[Any], share: tuple[int, int], *, keeps_all: bool,
+             is_even: bool = False) -> Iterator[Any]:
     """Of each so many batches as there are processes the n-th. All of them are read before it is
     given, so that their data set is at the same place in each process.
 
     Args:
-        share: (n, of how many). keeps_all: as of ``SeededBatchSampler``.
+        share: (n, of how many).
+        keeps_all: of a last group with fewer batches than processes the first of these get one;
+            else it is left out. is_even: then that is an error.
+
+    Raises:
+        RunError: some would get a batch more than others.
     """
     number, count = share
     if count == 1:
         yield from batches
     for first in batches:
         group = [first, *itertools.islice(batches, count - 1)]
+        if len(group) < count and keeps_all and is_even:
+            raise RunError(f"an iterable data set ends with {len(group)} batches for {count} "
+                           "processes, and the strategy fsdp2 needs as many in each to validate: "
+                           "let its number of batches be a multiple of that")
         if len(group) == count or (keeps_all and number < len(group)):
             yield group[number]

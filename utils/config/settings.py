@@ -87,10 +87,10 @@ class TrainerConfig(Settings):
         "Keep images and convolutions in channels-last memory layout; often faster."))
     compile: bool | dict[str, Any] = Field(False, description=(
         "Compile the model with torch.compile; an object has its `mode` and `dynamic`."))
-    strategy: Literal["auto", "single", "dp", "ddp"] = Field("auto", description=(
+    strategy: Literal["auto", "single", "dp", "ddp", "fsdp2"] = Field("auto", description=(
         "How devices share the work: \"single\" uses one, \"dp\" is several GPUs in one process "
-        "(DataParallel), \"ddp\" DistributedDataParallel in several processes; \"auto\" is what "
-        "there is."))
+        "(DataParallel), \"ddp\" DistributedDataParallel in several processes, \"fsdp2\" "
+        "divides weights and the optimizer's state between them; \"auto\" is what there is."))
     find_unused_parameters: bool = Field(False, description=(
         "Of DistributedDataParallel: the model may leave out parameters in some steps; slower."))
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description=(

@@ -1,7 +1,7 @@
 """One model on one or several devices, and the bare model inside its wrappers."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -9,30 +9,37 @@ from torch import nn
 
 from utils.devices.device import prepare_device
 from utils.devices.processes import num_processes
+from utils.devices.sharding import shard
 from utils.errors import ConfigError, RunError
 
 
 def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *,
                 channels_last: bool = False, compiled: bool | dict[str, Any] = False,
-                strategy: str = "auto", find_unused: bool = False) -> nn.Module:
+                strategy: str = "auto", find_unused: bool = False,
+                precision: str = "fp32") -> nn.Module:
     """Moves the model. In one process, more than one id wraps it in DataParallel, unless somebody
     already has. Several processes on GPUs wrap it in DistributedDataParallel, which sends gradients
     while others are computed, in an order that a resume changes; on the CPU and where all is to be
-    deterministic they are sent before the step (see ``Reduction``).
+    deterministic they are sent before the step (see utils/devices/reduction.py).
 
     Args:
-        channels_last: keep convolutions' weights in channels-last layout.
+        channels_last: keep convolutions' weights in channels-last layout; not those of fsdp2.
         compiled: let torch.compile make it fast, perhaps with options; its first batches take long.
-        strategy: "auto" is as said above; "single", "dp" or "ddp" insist.
+        strategy: "auto" is as said above; "single", "dp" or "ddp" insist. "fsdp2" divides the
+            weights between the processes (see utils/devices/sharding.py).
         find_unused: let DistributedDataParallel expect parameters without gradients in a step.
+        precision: of a model whose weights are divided.
 
     Raises:
         ConfigError: torch.compile does not take the options, or the strategy is not to be had.
     """
     _check_strategy(strategy, device_ids)
-    model = model.to(device)
-    if channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    if strategy == "fsdp2":
+        model = shard(model, device, precision)
+    else:
+        model = model.to(device)
+        if channels_last:
+            model = model.to(memory_format=torch.channels_last)
     if compiled:
         options = compiled if isinstance(compiled, dict) else {}
         try:
@@ -40,7 +47,7 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
         except (TypeError, RuntimeError, ValueError) as error:
             raise ConfigError(f"trainer.compile: torch.compile refuses {options}: {error}"
                               ) from error
-    if num_processes() > 1:
+    if num_processes() > 1 and strategy != "fsdp2":
         is_exact = device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         if (strategy == "ddp" or not is_exact) and any(
                 one.requires_grad for one in model.parameters()):
@@ -54,70 +61,20 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
 
 def _check_strategy(strategy: str, device_ids: list[int]) -> None:
     count = num_processes()
-    if strategy == "ddp" and count == 1:
-        raise ConfigError("trainer.strategy: ddp is of several processes: start them by torchrun")
+    if strategy in ("ddp", "fsdp2") and count == 1:
+        raise ConfigError(f"trainer.strategy: {strategy} is of several processes: start them by "
+                          "torchrun")
     if strategy == "dp" and count == 1 and len(device_ids) < 2:
         raise ConfigError("trainer.strategy: dp is of several GPUs, and this run uses "
                           f"{len(device_ids) or 'none'}: set n_gpu, or strategy to auto")
     if strategy in ("single", "dp") and count > 1:
         raise ConfigError(f"trainer.strategy: {strategy} is of one process, but there are {count}: "
-                          "set auto or ddp")
+                          "set auto, ddp or fsdp2")
 
 
 def without_processes(model: Any) -> Any:
     """The model as it is in this process alone, for validation: nothing waits for others."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-
-
-class Reduction:
-    """Whether gradients are means over the samples of all processes already, by the work of
-    DistributedDataParallel.
-
-    Args:
-        model: wrapped, or not.
-        is_on: whether it may; else gradients stay those of this process (``off``).
-        share: gives this process's share of the samples of the batch.
-    """
-
-    def __init__(self, model: nn.Module, share: Callable[[], float], *, is_on: bool) -> None:
-        self._share = share
-        self._has_run = False
-        self._wrapper = model if (
-            isinstance(model, nn.parallel.DistributedDataParallel)) else None
-        self.is_on = is_on and self._wrapper is not None
-        self._reduced: set[int] = set()  # ids of the parameters that it knows of
-        if self._wrapper is not None and self.is_on:  # the former for the type checker
-            self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
-            # torch wants the function's annotations to be its own types
-            self._wrapper.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
-            self._wrapper.register_forward_pre_hook(self._note)
-
-    def off(self) -> contextlib.AbstractContextManager[Any]:
-        """Context for an epoch."""
-        if self._wrapper is None or self.is_on:
-            return contextlib.nullcontext()
-        return self._wrapper.no_sync()
-
-    def begin(self) -> None:
-        """A batch comes."""
-        self._has_run = False
-
-    def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-        """Those whose gradients are still those of this process."""
-        if not self._has_run:
-            return parameters
-        return [one for one in parameters if id(one) not in self._reduced]
-
-    def _note(self, *_: Any) -> None:
-        self._has_run |= torch.is_grad_enabled()
-
-    def _sum(self, bucket: Any) -> Any:
-        """Over all processes, each with its share."""
-        from torch import distributed
-
-        flat = bucket.buffer().mul_(self._share())
-        future = distributed.all_reduce(flat, async_op=True).get_future()
-        return future.then(lambda done: done.value()[0])
 
 
 @contextlib.contextmanager

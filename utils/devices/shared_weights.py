@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from utils.devices.processes import gathered, num_processes
+from utils.devices.sharding import is_divided
 from utils.errors import RunError
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ def broadcast_state(module: "torch.nn.Module", *, buffers_only: bool = False) ->
 
 
 def broadcast_tensors(tensors: Sequence["torch.Tensor"]) -> None:
-    """Gives all processes what the main one has in them."""
+    """Gives all processes what the main one has in them, except where each has a part."""
     import torch
     from torch import distributed
 
     with torch.no_grad():
+        tensors = [one for one in tensors if not is_divided(one)]
         for bucket in _buckets(sorted(tensors, key=lambda one: str(one.dtype))):
             flat = torch.cat([one.flatten() for one in bucket])
             distributed.broadcast(flat, 0)
@@ -78,7 +80,7 @@ def broadcast_tensors(tensors: Sequence["torch.Tensor"]) -> None:
 
 
 def check_equal_weights(named: dict[str, "torch.Tensor"]) -> None:
-    """Whether the processes have the same weights, as they must.
+    """Whether the processes have the same weights, as they must, except where each has a part.
 
     Args:
         named: the weights by a name.
@@ -86,6 +88,7 @@ def check_equal_weights(named: dict[str, "torch.Tensor"]) -> None:
     Raises:
         RunError: they went different ways.
     """
+    named = {name: one for name, one in named.items() if not is_divided(one)}
     sums = [_sum_of(one.detach()) for one in named.values()]
     everywhere = gathered(list(map(repr, sums)))  # NaN is no number, but the same text
     names = [name for name, *texts in zip(named, *everywhere, strict=True) if len({*texts}) > 1]

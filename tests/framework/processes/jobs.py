@@ -3,6 +3,7 @@
 As a script: ``jobs.py FOLDER NAME ...`` runs them, and the main process writes what they gave.
 """
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from torchmetrics.classification import BinaryAUROC
 
 import base.together
 from base import BaseDataLoader
+from base.average import average_of
 from base.evaluation import Copies, first_batches
 from parse_config import ConfigParser
 from tests.framework.tiny_run import StopAt
 from tests.framework.toy.trainer import Trainer
 from utils.devices.parallel import place_model
 from utils.devices.processes import gathered, is_main_process, joined, num_processes, rank
+from utils.devices.sharding import whole
 from utils.errors import ConfigError, RunError
 from utils.metric_tracker import MetricTracker
 from utils.rng import set_seed
@@ -130,13 +133,20 @@ def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
         model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
         if unused:
             model[0].unused = nn.Parameter(torch.ones(3))
-        placed = place_model(model, torch.device("cpu"), [], strategy=config.trainer.strategy,
-                             find_unused=config.trainer.find_unused_parameters)
+        is_divided = config.trainer.strategy == "fsdp2"
+        average = average_of(model, config.trainer.ema_decay) if is_divided else None
+        place = functools.partial(place_model, device=torch.device("cpu"), device_ids=[],
+                                  strategy=config.trainer.strategy,
+                                  precision=config.trainer.precision)
+        placed = place(model, find_unused=config.trainer.find_unused_parameters)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
         trainer = kind(placed, nn.functional.cross_entropy, metrics or [accuracy, Auroc()],
                        optimizer, config, torch.device("cpu"), loader, valid, schedule,
                        callbacks=callbacks)
+        if average is not None:
+            average.module = place(average.module)
+            trainer.average = average
         trainer.train()
         return result_of(trainer)
 
@@ -326,7 +336,7 @@ class SlowLast(Trainer):
 
 def result_of(trainer: Any) -> dict[str, Any]:
     networks = [getattr(trainer, name) for name in ("model", "other") if hasattr(trainer, name)]
-    return {"weights": torch.cat([one.detach().flatten() for network in networks
+    return {"weights": torch.cat([whole(one.detach()).flatten() for network in networks
                                   for one in network.parameters()]),
             "rows": trainer.history.rows(), "step": trainer.counters.step,
             "counters": trainer.counters.state_dict(), "evaluated": trainer.num_evaluated,
@@ -360,6 +370,22 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ddp, own backward": lambda folder: trained(folder, strategy="ddp", kind=GoesBackByItself),
     "ddp, unused": lambda folder: trained(folder, strategy="ddp", unused=True,
                                           find_unused_parameters=True),
+    "fsdp2": lambda folder: trained(folder, strategy="fsdp2"),
+    "fsdp2, clipped": lambda folder: trained(folder, strategy="fsdp2", clip_grad_norm=0.05),
+    "fsdp2, accumulated": lambda folder: trained(folder, strategy="fsdp2", batches=2,
+                                                 accumulate=2),
+    "fsdp2, averaged": lambda folder: trained(folder, strategy="fsdp2", ema_decay=0.5),
+    "fsdp2, len_epoch": lambda folder: trained(folder, strategy="fsdp2", len_epoch=3, epochs=4),
+    "fsdp2, valid_steps": lambda folder: trained(folder, strategy="fsdp2", valid_steps=3,
+                                                 early_stop=5),
+    "resumed, fsdp2": lambda folder: resumed(
+        folder, strategy="fsdp2", batches=2, accumulate=2, ema_decay=0.9),
+    "resumed stream, fsdp2": lambda folder: resumed(
+        folder, strategy="fsdp2", is_stream=True, len_epoch=3),
+    "fsdp2 goes back by itself": lambda folder: fails(folder, strategy="fsdp2",
+                                                      kind=GoesBackByItself),
+    "fsdp2 in fp16": lambda folder: fails(folder, strategy="fsdp2", precision="fp16"),
+    "fsdp2, two nets": lambda folder: fails(folder, strategy="fsdp2", kind=TwoNetworks),
     "buffers": lambda folder: trained(folder, kind=KeepsABuffer),
     "resumed overfit": lambda folder: resumed(folder, overfit=6),
     "resumed, own state": lambda folder: resumed(folder, kind=DrawsItsOwn),

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.distributed
 EXACT = ["plain", "accumulated", "channels last, fused", "clipped", "averaged", "two networks",
          "bypass", "own backward", "len_epoch", "valid_steps", "unused"]
 DDP = [name for name in JOBS if name.startswith("ddp")]
+FSDP = ["fsdp2", "fsdp2, clipped", "fsdp2, accumulated", "fsdp2, averaged", "fsdp2, len_epoch",
+        "fsdp2, valid_steps"]
 
 
 def started(folder: Path, num_processes: int, *names: str) -> str:
@@ -56,12 +58,12 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return {name: torch.load(folder / f"{name}.pt") for name in names} | {"said": said}
 
 
-@pytest.mark.parametrize("name", EXACT + DDP)
+@pytest.mark.parametrize("name", EXACT + DDP + FSDP)
 def test_weights_and_values_are_those_of_one_process(tmp_path: Path, together: Any,
                                                      name: str) -> None:
-    alone, several = JOBS[name.removeprefix("ddp, ").replace("ddp", "plain")](
-        tmp_path), together[name]
-    check_same(several, alone)
+    same = name.removeprefix("ddp, ").removeprefix("fsdp2, ")
+    alone = JOBS["plain" if same in ("ddp", "fsdp2") else same](tmp_path)
+    check_same(together[name], alone)
 
 
 def test_stream_is_read_once_by_all_together(together: Any) -> None:
@@ -99,6 +101,9 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ("another optimizer", "ConfigError: of several processes each would step an optimizer"),
     ("sampler of shares", "ConfigError: data_loader: its DistributedSampler gives"),
     ("evaluates all", "ConfigError: the data to evaluate: a DataLoader gives each"),
+    ("fsdp2 goes back by itself", "ConfigError: trainer.strategy: fsdp2 works where _train_step"),
+    ("fsdp2, two nets", "ConfigError: trainer.strategy: fsdp2 divides the weights of the model"),
+    ("fsdp2 in fp16", "ConfigError: trainer.precision: fp16 does not go with"),
     ("time is up", "SystemExit: 124")])
 def test_all_processes_end_together(together: Any, name: str, text: str) -> None:
     assert text in together[name]["error"]

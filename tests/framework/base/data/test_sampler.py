@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.utils.data import RandomSampler, Sampler, WeightedRandomSampler
 
-from base.data.sampler import EpochSampler, SeededBatchSampler, has_length
+from base.data.sampler import EpochSampler, SeededBatchSampler, has_length, share_of
+from utils.errors import RunError
 
 
 def batches_of(sampler, epoch=0, skip_samples=0, **options):
@@ -132,3 +133,29 @@ class Refuses:
     ([], True), ([1], True), (NoLength(), False), (Refuses(), False), (iter([1]), False)])
 def test_has_length_says_whether_len_works(thing, answer):
     assert has_length(thing) is answer
+
+
+@pytest.mark.parametrize("samples", range(3, 40))
+@pytest.mark.parametrize(("keeps_all", "drop_last"), [(False, False), (True, False), (True, True),
+                                                      (False, True)])
+def test_processes_share_each_batch_and_get_as_many(samples, keeps_all, drop_last):
+    shares = [SeededBatchSampler(EpochSampler(range(samples), shuffle=False, seed=0), 4, seed=0,
+                                 drop_last=drop_last, share=(number, 3), keeps_all=keeps_all)
+              for number in range(3)]
+    batches = [list(share) for share in shares]
+    assert {len(one) for one in batches} == {len(share) for share in shares}
+    assert len({len(one) for one in batches}) == 1 and all(all(one) for one in batches)
+    seen = sorted(index for one in batches for batch in one for index in batch)
+    rest = samples % 12
+    left_out = rest if drop_last or (rest < 3 and not keeps_all) else 0
+    assert seen == list(range(samples - left_out))
+
+
+def test_stream_that_cannot_be_shared_evenly_is_refused_where_it_has_to_be():
+    assert [list(share_of(iter("abcde"), (number, 3), keeps_all=True)) for number in range(3)] == [
+        ["a", "d"], ["b", "e"], ["c"]]
+    for number in range(3):
+        with pytest.raises(RunError, match="ends with 2 batches for 3 processes"):
+            list(share_of(iter("abcde"), (number, 3), keeps_all=True, is_even=True))
+        assert len(list(share_of(iter("abcdef"), (number, 3), keeps_all=True, is_even=True))) == 2
+        assert len(list(share_of(iter("abcde"), (number, 3), keeps_all=False, is_even=True))) == 1

@@ -1,0 +1,131 @@
+"""How the gradients of several processes become means over the samples of all."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.devices.processes import num_processes
+from utils.devices.sharding import is_divided, placed_like
+from utils.errors import ConfigError
+
+
+class Reduction:
+    """Before an optimizer's step, by whoever asks ``left``.
+
+    Attributes:
+        needs_counts: whether the processes have to tell each other their samples of each batch.
+    """
+
+    needs_counts = False
+
+    def off(self) -> contextlib.AbstractContextManager[Any]:
+        """Context for an epoch."""
+        return contextlib.nullcontext()
+
+    def begin(self) -> None:
+        """A batch comes."""
+
+    def weighted(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss of this process's share of the batch, as it has to go backward."""
+        return loss
+
+    def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+        """Those whose gradients are still those of this process."""
+        return parameters
+
+    def num_samples(self, own: int) -> int:
+        """Of how many samples of the batch the gradients are the mean.
+
+        Args:
+            own: those of this process.
+        """
+        return own
+
+    def placed(self, gradient: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """One that was saved, as those of the run lie."""
+        return gradient.to(device)
+
+
+class Overlapped(Reduction):
+    """While they are computed, by the work of DistributedDataParallel.
+
+    Args:
+        model: wrapped.
+        share: gives this process's share of the samples of the batch.
+        is_on: whether it may; else gradients stay those of this process.
+    """
+
+    def __init__(self, model: nn.parallel.DistributedDataParallel, share: Callable[[], float], *,
+                 is_on: bool) -> None:
+        self.needs_counts = is_on
+        self._model = model
+        self._share = share
+        self._has_run = False
+        self._reduced: set[int] = set()  # ids of the parameters that it knows of
+        if is_on:
+            self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
+            # torch wants the function's annotations to be its own types
+            model.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
+            model.register_forward_pre_hook(self._note)
+
+    def off(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self._reduced else self._model.no_sync()
+
+    def begin(self) -> None:
+        self._has_run = False
+
+    def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+        if not self._has_run:
+            return parameters
+        return [one for one in parameters if id(one) not in self._reduced]
+
+    def _note(self, *_: Any) -> None:
+        self._has_run |= torch.is_grad_enabled()
+
+    def _sum(self, bucket: Any) -> Any:
+        """Over all processes, each with its share."""
+        from torch import distributed
+
+        flat = bucket.buffer().mul_(self._share())
+        future = distributed.all_reduce(flat, async_op=True).get_future()
+        return future.then(lambda done: done.value()[0])
+
+
+class Sharded(Reduction):
+    """While they are computed, by FSDP2, which takes the mean over the processes: that is the mean
+    over samples where each loss has the weight of its share.
+
+    Args:
+        model: whose weights are divided.
+        counts: gives the samples of the batch in this process, and in all.
+    """
+
+    needs_counts = True
+
+    def __init__(self, model: nn.Module, counts: Callable[[], tuple[int, int]]) -> None:
+        self._counts = counts
+        self._like = next(filter(is_divided, model.parameters()))
+        self._is_weighted = False
+
+    def begin(self) -> None:
+        self._is_weighted = False
+
+    def weighted(self, loss: torch.Tensor) -> torch.Tensor:
+        own, total = self._counts()
+        self._is_weighted = True
+        return loss * (own * num_processes() / total)
+
+    def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+        return []
+
+    def num_samples(self, own: int) -> int:
+        if not self._is_weighted:
+            raise ConfigError("trainer.strategy: fsdp2 works where _train_step calls "
+                              "self.backward(loss); here the loss went backward by itself")
+        return self._counts()[1]
+
+    def placed(self, gradient: torch.Tensor, device: torch.device) -> torch.Tensor:
+        return placed_like(gradient, self._like)

@@ -1,0 +1,157 @@
+"""Weights divided between processes by torch's FSDP2, and whole again for a checkpoint."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.devices.processes import is_main_process, num_processes
+from utils.errors import ConfigError
+
+
+def shard(model: nn.Module, device: torch.device, precision: str = "fp32") -> nn.Module:
+    """Divides a model's weights between all processes, in place: each keeps a part of each weight,
+    and gathers those of a block while it computes with them. All get the main process's weights.
+
+    A block is what the model's method ``fsdp_units()`` returns (a list of modules); without one,
+    each element of a ``ModuleList`` or ``Sequential`` that has layers of its own, the outermost of
+    them. What is left, the model itself is a block of.
+
+    Args:
+        model: on the CPU, so that it need not fit into a device.
+        precision: "bf16" gathers and computes in that, and sums gradients in float32.
+
+    Raises:
+        ConfigError: torch cannot divide it.
+    """
+    if precision == "fp16":
+        raise ConfigError("trainer.precision: fp16 does not go with the strategy fsdp2: each "
+                          "process would scale its part by itself. Take bf16")
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    # of the model itself as well, so that between two batches all weights are divided
+    options: dict[str, Any] = {"mesh": init_device_mesh(device.type, (num_processes(),)),
+                               "reshard_after_forward": True}
+    if precision == "bf16":
+        options["mp_policy"] = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    units = getattr(model, "fsdp_units", lambda: list(_blocks(model)))()
+    weights = model.state_dict()
+    try:
+        for unit in units:
+            fully_shard(unit, **options)
+        fully_shard(model, **options)
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        raise ConfigError(f"trainer.strategy: fsdp2 cannot divide this {class_name(model)}: "
+                          f"{error}") from error
+    model.load_state_dict(placed_state(weights, model))
+    return model
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and any(child.children()):
+            yield child
+        else:
+            yield from _blocks(child)
+
+
+def is_divided(tensor: Any) -> bool:
+    """Whether this process has a part of a tensor only."""
+    if num_processes() == 1:
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether a model's weights are divided."""
+    if num_processes() == 1:
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    return any(isinstance(one, FSDPModule) for one in model.modules())
+
+
+def class_name(model: nn.Module) -> str:
+    """Of the class that the model was made by; that of a divided one is derived from it."""
+    kind = type(model)
+    return (kind.__bases__[-1] if is_sharded(model) else kind).__name__
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor, on its device; of a divided one by all processes together."""
+    return tensor.full_tensor() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def part_of(tensor: torch.Tensor) -> torch.Tensor:
+    """What of a tensor this process has."""
+    return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def whole_state(state: Any) -> Any:
+    """A nested state with its divided tensors whole, in the main process's host memory; elsewhere
+    they are empty. All processes have to call it with the same."""
+    if isinstance(state, torch.Tensor) and is_divided(state):
+        tensor = whole(state)
+        return tensor.cpu() if is_main_process() else torch.empty_like(tensor, device="meta")
+    if isinstance(state, dict):
+        result = copy.copy(state)  # with its type, and the attributes that a state_dict has
+        result.update((key, whole_state(value)) for key, value in state.items())
+        return result
+    if type(state) in (list, tuple):
+        return type(state)(map(whole_state, state))
+    return state
+
+
+def placed_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A whole tensor on the device of another one, and divided as that is; then the main process's
+    counts, and all processes have to call it."""
+    if not is_divided(like) or is_divided(tensor):
+        return tensor.to(like.device)
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    tensor = torch.empty_like(tensor, device=like.device) if tensor.is_meta else (
+        tensor.to(like.device))
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
+
+
+def placed_state(state: dict[str, Any], part: Any) -> dict[str, Any]:
+    """The state of a network or an optimizer, with the tensors divided that are so in it."""
+    if num_processes() == 1:
+        return state
+    if isinstance(part, torch.optim.Optimizer):
+        parameters = [one for group in part.param_groups for one in group["params"]]
+        states = {index: _placed_each(values, dict.fromkeys(values, parameters[index]))
+                  for index, values in state["state"].items() if index < len(parameters)}
+        return {**state, "state": {**state["state"], **states}}
+    return _placed_each(state, part.state_dict()) if isinstance(part, nn.Module) else state
+
+
+def _placed_each(values: dict[str, Any], likes: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Each tensor placed like another one, if that is divided and of its shape."""
+    result = copy.copy(values)  # with its type, and the attributes that a state_dict has
+    for key, value in values.items():
+        like = likes.get(key)
+        if isinstance(value, torch.Tensor) and like is not None and is_divided(like) and (
+                value.shape == like.shape):
+            result[key] = placed_like(value, like)
+    return result
+
+
+def check_all_divided(named: dict[str, torch.Tensor]) -> None:
+    """Whether all weights are divided that are trained, by name.
+
+    Raises:
+        ConfigError: gradients of the others would not come together.
+    """
+    others = [name for name, one in named.items() if one.requires_grad and not is_divided(one)]
+    if others:
+        raise ConfigError("trainer.strategy: fsdp2 divides the weights of the model, but these are "
+                          f"trained as well: {', '.join(others[:5])}. Make them a part of the "
+                          "model, or take ddp")
