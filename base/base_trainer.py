@@ -12,7 +12,8 @@ from torch import nn
 
 from base.average import average_of
 from base.callback import Callback, CallbackList
-from base.checkpoint.resume import Resumed, models_before, settle_folder
+from base.checkpoint.best_models import models_before, settle_folder
+from base.checkpoint.resume import Resumed
 from base.checkpoint.saver import Saver
 from base.checkpoint.state import Gradients, make_checkpoint, networks_in, parts_of
 from base.counters import Counters, reached
@@ -40,7 +41,6 @@ from utils.devices.sharding import is_sharded
 from utils.errors import ConfigError, RunError
 from utils.metric_tracker import make_tracker
 from utils.rng import RandomState
-from utils.runs.checkpoint_file import read_checkpoint
 
 
 def _of(part: str, name: str) -> Any:
@@ -274,7 +274,7 @@ class BaseTrainer(Loops, ABC):
         parts = self._parts()
         state, finite = make_checkpoint(parts, config=self.config.config,
                                         epoch=self.counters.epoch, monitor_best=self.mnt_best)
-        return gather_parts(self, state, parts), finite
+        return gather_parts(self, state, parts, finite), finite
 
     def _resume_checkpoint(self, resume_path: str | Path) -> None:
         """Takes a checkpoint; the state of what a subclass makes later waits for ``train``.
@@ -282,8 +282,7 @@ class BaseTrainer(Loops, ABC):
         Raises:
             CheckpointError: it cannot be read, or is of another model.
         """
-        content = self.config.take_checkpoint(resume_path) or read_checkpoint(Path(resume_path))
-        self._resumed = Resumed(content, str(resume_path), self.config)
+        self._resumed = Resumed.read(Path(resume_path), self.config, self.model)
         self._resumed.give(self._parts())
         self.logger.info("resuming %s, saved %s", resume_path, self.counters.place())
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from base.checkpoint.resume import settle_folder
+from base.checkpoint.best_models import settle_folder
 from base.counters import reached
 from base.run_log import tell_finished, write_hparams
 from logger.console import go_on_hint

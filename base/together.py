@@ -7,12 +7,14 @@ from torch import nn
 from torch.utils.data.distributed import DistributedSampler
 
 from base.checkpoint.host_copy import copy_to_host
-from base.checkpoint.state import networks_in
+from base.checkpoint.shards import write_shards
+from base.checkpoint.state import KeyPath, networks_in
 from base.evaluation import Copies
 from base.optimizers import each, other_optimizers
 from base.updates import parameters_of
 from utils.devices.processes import (
     Exchange,
+    by_main,
     from_main,
     gathered,
     gathered_by_main,
@@ -186,7 +188,8 @@ def trained_in(trainer: Any, networks: dict[str, Any]) -> dict[str, Any]:
     return dict(found.values())
 
 
-def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any],
+                 finite: list[KeyPath]) -> dict[str, Any]:
     """A checkpoint's content with the parts that each process has of its own.
 
     Raises:
@@ -194,6 +197,10 @@ def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any]) -> 
     """
     if num_processes() > 1:
         check_equal_weights(trained_in(trainer, networks_in(parts)))
-        state = whole_state(state)
+        if trainer.settings.sharded_checkpoints and is_sharded(trainer.model):
+            by_main(trainer.saver.wait)
+            state = write_shards(state, trainer.checkpoint_dir, finite)
+        else:
+            state = whole_state(state)
         state["rank_parts"] = gathered_by_main(copy_to_host(state["rank_parts"][0]))
     return state

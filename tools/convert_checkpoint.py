@@ -1,4 +1,4 @@
-"""Makes a checkpoint of the classic template readable.
+"""Makes a checkpoint of the classic template readable, and one of several files one file.
 
 ``python -m tools.convert_checkpoint OLD NEW``. Such files hold a pickled ``ConfigParser``, which is
 read without executing anything: the few names they contain stand for empty stand-ins here, and any
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from base.checkpoint.shards import read_shards
 from base.checkpoint.weights import bare_keys
 from utils.errors import CheckpointError, ConfigError, clean_exit
 from utils.runs.checkpoint_file import read_checkpoint, write_checkpoint
@@ -68,7 +69,7 @@ def convert(old: Path, new: Path) -> dict[str, Any]:
     """
     if new.exists():
         raise ConfigError(f"{new}: exists already; choose another name")
-    checkpoint = read_checkpoint(old, stand_ins=STAND_INS)
+    checkpoint = read_shards(read_checkpoint(old, stand_ins=STAND_INS), old)
     try:
         state = plain(checkpoint)
     except CheckpointError as error:

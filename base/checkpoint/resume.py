@@ -5,8 +5,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from base.checkpoint.changes import SCHEDULED, Changes
-from base.checkpoint.saver import kept_name
+from base.checkpoint.shards import read_shards
 from base.checkpoint.state import (
     RANDOM,
     GeneratorPart,
@@ -26,10 +28,10 @@ from base.schedulers import (
     section_of,
     takes_value,
 )
-from utils.devices.processes import from_main, num_processes, rank
+from utils.devices.processes import num_processes, rank
+from utils.devices.sharding import divided_in
 from utils.errors import CheckpointError
-from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint
-from utils.runs.folder import BEST
+from utils.runs.checkpoint_file import read_checkpoint
 
 # what a checkpoint need not have, or the run
 APART = ("model", "optimizer", "lr_scheduler", "updates", "average", "metric_ftns", RANDOM)
@@ -58,6 +60,16 @@ class Resumed:
                                is_shared_otherwise=len(self._ranks) != num_processes())
         self.is_complete = "best_monitor" in checkpoint.get("parts", {})
         self._given: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, path: Path, config: Any, model: nn.Module) -> "Resumed":
+        """The checkpoint of a file, which the config may have read already.
+
+        Args:
+            model: that it is for, perhaps sharded.
+        """
+        content = config.take_checkpoint(path) or read_checkpoint(path)
+        return cls(read_shards(content, path, divided_in(model)), str(path), config)
 
     def give(self, parts: dict[str, Any]) -> None:
         """Gives each part its state, unless it has it; the random generators wait for ``finish``.
@@ -210,93 +222,6 @@ class Resumed:
                       if (key := plateau_value(row, monitored)) in row]
             num_steps = min(state.get("last_epoch", len(values)), len(values))
         make_steps(scheduler, num_steps, values)
-
-
-def models_before(trainer: Any, source: Path) -> tuple[Path | None, dict[str, Path]]:
-    """The files of the best model and of those that are kept, of a trainer that was restored; the
-    main process looks for all.
-
-    Args:
-        source: the checkpoint that was taken.
-    """
-    monitor = trainer.best_monitor
-    best, kept, state = from_main((best_model(trainer, source), kept_models(trainer, source),
-                                   monitor.state_dict()))
-    monitor.load_state_dict(state)
-    return best, kept
-
-
-def best_model(trainer: Any, source: Path) -> Path | None:
-    """The file that holds the best model of a trainer that was restored.
-
-    Resuming an older epoch, it may be another than the folder's newest best. If it is nowhere, the
-    best value starts anew.
-
-    Args:
-        source: the checkpoint that was taken.
-    """
-    monitor = trainer.best_monitor
-    if not monitor.has_best:
-        return None
-    epoch_file = source.with_name(trainer.saver.epoch_name(monitor.best_epoch))
-    for file in (source.with_name(BEST), epoch_file):
-        try:
-            content = read_checkpoint(file, with_tensors=False)
-        except CheckpointError:
-            continue
-        if content.get("monitor_best") == monitor.best and _is_of(content, monitor):
-            return file
-    logger.warning("the best model so far (%s %g) is not there any more: the best value starts "
-                   "anew", monitor.metric, monitor.best)
-    monitor.start_anew()
-    return None
-
-
-def kept_models(trainer: Any, source: Path) -> dict[str, Path]:
-    """The files of the best models that a trainer, which was restored, is to keep; what has none
-    beside ``source`` is forgotten."""
-    found: dict[str, Path] = {}
-    for label in trainer.best_monitor.kept:
-        files = [source.with_name(kept_name(label))]
-        if label.startswith("epoch"):
-            files.append(source.with_name(trainer.saver.epoch_name(int(label[5:]))))
-        existing = [file for file in files if file.is_file()]
-        if existing:
-            found[label] = existing[0]
-        else:
-            trainer.best_monitor.forget(label)
-    return found
-
-
-def _is_of(content: dict[str, Any], monitor: Any) -> bool:
-    """Whether a checkpoint was saved when the best value came; one of the classic template has no
-    steps."""
-    step = content.get("parts", {}).get("counters", {}).get("step")
-    if step is None or not monitor.best_step:
-        return monitor.best_epoch in (0, content.get("epoch"))
-    return step == monitor.best_step
-
-
-def settle_folder(trainer: Any, *, is_best: bool) -> None:
-    """After the first save of a run that goes on, which changed nothing in its folder before: its
-    config and what it is made with now, its history, and the best model, unless that was just
-    saved."""
-    folder, best_file = trainer.config.folder, trainer._best_file
-    kept, trainer._kept_files = trainer._kept_files, {}
-    if folder.is_recorded and best_file is None and not kept:
-        return
-    trainer.saver.wait()
-    if not folder.is_recorded:
-        folder.record(trainer.config.config)
-        trainer.history.write()
-    for label, file in kept.items():
-        own = trainer.checkpoint_dir / kept_name(label)
-        if label in trainer.best_monitor.kept and not own.exists():
-            link_checkpoint(file, own)
-    best = trainer.checkpoint_dir / BEST
-    if best_file is not None and best_file != best and not is_best:
-        link_checkpoint(best_file, best)
-    trainer._best_file = None
 
 
 def _is_same(one: Any, other: Any) -> bool:

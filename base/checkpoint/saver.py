@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from base.checkpoint.host_copy import copy_to_host
+from base.checkpoint.shards import remove_unused
 from base.checkpoint.state import KeyPath, check_finite
 from utils.errors import CheckpointError
 from utils.runs.checkpoint_file import link_checkpoint, remove_leftovers, write_checkpoint
@@ -126,6 +127,8 @@ class Saver:
             for old in first.parent.glob(kept_name("*")):
                 if old.name not in kept:
                     _prune(old)
+        if "shards" in state:
+            remove_unused(first.parent)
 
     def _write_and_remember(self, *args: Any) -> None:
         try:
@@ -154,7 +157,8 @@ def _check_finite(state: dict[str, Any], path: KeyPath) -> None:
     value: Any = state
     for key in path:
         value = value[key]
-    check_finite(".".join(path), value)
+    if not value.is_meta:  # else it was checked when it was written
+        check_finite(".".join(path), value)
 
 
 def _prune(file: Path) -> None:

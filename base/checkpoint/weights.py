@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from base.checkpoint.shards import read_shards
 from utils.devices.parallel import unwrap_model
 from utils.devices.sharding import class_name, placed_state
 from utils.errors import CheckpointError, ConfigError
@@ -28,7 +29,8 @@ def start_from(model: nn.Module, config: Any) -> None:
         path = newest_run(Path(config.trainer.save_dir), config.run.name) if (
             source == "latest") else Path(source)
         path, checkpoint = find_checkpoint(path, best_first=True)
-        load_partly(model, checkpoint["state_dict"], str(path))
+        kept = {key: value for key, value in checkpoint.items() if key in ("state_dict", "shards")}
+        load_partly(model, read_shards(kept, path)["state_dict"], str(path))
     names = [name for name, _ in model.named_parameters()]
     for pattern in config.run.freeze:
         if not any(fnmatchcase(name, pattern) for name in names):

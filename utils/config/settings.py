@@ -91,6 +91,9 @@ class TrainerConfig(Settings):
         "How devices share the work: \"single\" uses one, \"dp\" is several GPUs in one process "
         "(DataParallel), \"ddp\" DistributedDataParallel in several processes, \"fsdp2\" "
         "divides weights and the optimizer's state between them; \"auto\" is what there is."))
+    sharded_checkpoints: bool = Field(False, description=(
+        "Of fsdp2: each process writes its part of a checkpoint, into a folder `shards` beside it, "
+        "for models that are too large for one file."))
     find_unused_parameters: bool = Field(False, description=(
         "Of DistributedDataParallel: the model may leave out parameters in some steps; slower."))
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description=(

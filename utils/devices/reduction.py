@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from utils.devices.processes import num_processes
-from utils.devices.sharding import is_divided, placed_like
+from utils.devices.sharding import divided_in, placed_like
 from utils.errors import ConfigError
 
 
@@ -107,7 +107,7 @@ class Sharded(Reduction):
 
     def __init__(self, model: nn.Module, counts: Callable[[], tuple[int, int]]) -> None:
         self._counts = counts
-        self._like = next(filter(is_divided, model.parameters()))
+        self._like = divided_in(model)
         self._is_weighted = False
 
     def begin(self) -> None:
@@ -128,4 +128,5 @@ class Sharded(Reduction):
         return self._counts()[1]
 
     def placed(self, gradient: torch.Tensor, device: torch.device) -> torch.Tensor:
+        assert self._like is not None
         return placed_like(gradient, self._like)

@@ -1,7 +1,7 @@
 """Weights divided between processes by torch's FSDP2, and whole again for a checkpoint."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -77,6 +77,11 @@ def is_sharded(model: nn.Module) -> bool:
     return any(isinstance(one, FSDPModule) for one in model.modules())
 
 
+def divided_in(model: nn.Module) -> torch.Tensor | None:
+    """One of a model's weights that are divided, if there are any."""
+    return next(filter(is_divided, model.parameters()), None)
+
+
 def class_name(model: nn.Module) -> str:
     """Of the class that the model was made by; that of a divided one is derived from it."""
     kind = type(model)
@@ -93,19 +98,48 @@ def part_of(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def whole_state(state: Any) -> Any:
+def whole_state(state: dict[str, Any]) -> dict[str, Any]:
     """A nested state with its divided tensors whole, in the main process's host memory; elsewhere
-    they are empty. All processes have to call it with the same."""
-    if isinstance(state, torch.Tensor) and is_divided(state):
-        tensor = whole(state)
+    they have no content. All processes have to call it with the same."""
+    def gather(_: str, tensor: torch.Tensor) -> torch.Tensor:
+        if not is_divided(tensor):
+            return tensor
+        tensor = whole(tensor)
         return tensor.cpu() if is_main_process() else torch.empty_like(tensor, device="meta")
+
+    return replaced(state, gather)
+
+
+def replaced(state: Any, function: Callable[[str, torch.Tensor], torch.Tensor],
+             path: str = "") -> Any:
+    """A nested state with others in the place of its tensors.
+
+    Args:
+        function: gets the keys that lead to a tensor, "state_dict/conv.weight", and the tensor.
+    """
+    if isinstance(state, torch.Tensor):
+        return function(path, state)
     if isinstance(state, dict):
         result = copy.copy(state)  # with its type, and the attributes that a state_dict has
-        result.update((key, whole_state(value)) for key, value in state.items())
+        for key, value in state.items():
+            result[key] = replaced(value, function, f"{path}/{key}" if path else str(key))
         return result
     if type(state) in (list, tuple):
-        return type(state)(map(whole_state, state))
+        return type(state)(replaced(value, function, f"{path}/{index}")
+                           for index, value in enumerate(state))
     return state
+
+
+def new_like(tensor: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:
+    """One of the shape and type of a tensor, not filled, that is divided as another one is; whole
+    on the CPU without that."""
+    if like is None:
+        return torch.empty(tensor.shape, dtype=tensor.dtype)
+    from torch.distributed.tensor import DTensor, empty
+
+    assert isinstance(like, DTensor)
+    return empty(tensor.shape, dtype=tensor.dtype, device_mesh=like.device_mesh,
+                 placements=like.placements)
 
 
 def placed_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,8 @@ from utils.errors import CheckpointError
 
 TEMPORARY = r".+\.pth\.([0-9a-f]{8}|link)\.tmp"
 MAX_STRUCTURE_BYTES = 1 << 28  # of what is not tensors; no run has nearly as much
-KINDS = {"state_dict": dict, "epoch": int, "parts": dict, "rank_parts": list}
+KINDS = {"state_dict": dict, "epoch": int, "parts": dict, "rank_parts": list, "shards": dict}
+SHARDS = "shards"  # the folder, beside the checkpoint, of what is not in it
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -103,6 +104,8 @@ def read_checkpoint(path: Path, *, stand_ins: Sequence[Any] = (),
         raise CheckpointError(f"{path}: not a checkpoint, or damaged ({_cause(error)}); "
                               "use another one") from error
     _check_content(path, checkpoint)
+    if "shards" in checkpoint:
+        _check_shards(path, checkpoint["shards"], is_whole=with_tensors)
     return checkpoint
 
 
@@ -139,6 +142,20 @@ def _check_content(path: Path, checkpoint: Any) -> None:
     if not all(isinstance(key, str) for key in checkpoint["state_dict"]):
         raise CheckpointError(f"{path}: expected names as keys of 'state_dict', got "
                               f"{_describe(checkpoint['state_dict'])}")
+
+
+def _check_shards(path: Path, shards: dict[str, Any], *, is_whole: bool) -> None:
+    """Whether the files are there that hold a part of a checkpoint."""
+    name, files = shards.get("name"), shards.get("files")
+    names = [name, *files] if isinstance(files, dict) else [None]
+    if not all(isinstance(one, str) and one and Path(one).name == one for one in names):
+        raise CheckpointError(f"{path}: damaged (it does not say where its shards are); use "
+                              "another checkpoint")
+    folder = path.parent / SHARDS / str(name)
+    missing = [file for file in files or () if not (folder / file).is_file()]
+    if missing and is_whole:
+        raise CheckpointError(f"{path}: a part of it is missing, {folder / missing[0]}; it has to "
+                              "lie where it was written, beside the checkpoint")
 
 
 def _refusal(path: Path, error: Exception, *, is_converting: bool) -> str:

@@ -382,6 +382,14 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
         folder, strategy="fsdp2", batches=2, accumulate=2, ema_decay=0.9),
     "resumed stream, fsdp2": lambda folder: resumed(
         folder, strategy="fsdp2", is_stream=True, len_epoch=3),
+    "shards": lambda folder: trained(folder, strategy="fsdp2", sharded_checkpoints=True,
+                                     ema_decay=0.5, keep_last=1),
+    "shards of another number": lambda folder: trained(
+        folder, strategy="fsdp2", sharded_checkpoints=True, ema_decay=0.5, epochs=3,
+        resume=folder.parent / "shards/models/x/run/latest.pth"),
+    "resumed, shards": lambda folder: resumed(
+        folder, strategy="fsdp2", batches=2, accumulate=2, ema_decay=0.9, sharded_checkpoints=True,
+        async_save=True, keep_last=1),
     "fsdp2 goes back by itself": lambda folder: fails(folder, strategy="fsdp2",
                                                       kind=GoesBackByItself),
     "fsdp2 in fp16": lambda folder: fails(folder, strategy="fsdp2", precision="fp16"),

@@ -62,6 +62,7 @@ WRONG_VALUES = [  # key, wrong types, values out of range
     ("trainer.compile", [1, "yes", None], []),
     ("trainer.profile_steps", ["x", 1.5, None], [-1, 1001]),
     ("trainer.trackers", ["x", {}, None], []),
+    ("trainer.sharded_checkpoints", [1, "yes", None], []),
     ("trainer.strategy", [1, None, []], ["fsdp"]),
     ("trainer.find_unused_parameters", ["yes", 2, None], []),
     ("trainer.precision", [16, None, []], ["half"]),

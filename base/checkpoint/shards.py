@@ -1,0 +1,218 @@
+"""Checkpoints whose divided tensors are written by each process in files of its own.
+
+Beside the checkpoint, in ``shards/NAME``, lies what ``torch.distributed.checkpoint`` writes. The
+checkpoint itself is as ever, with tensors without content in their places.
+"""
+
+import functools
+import operator
+import os
+import pickle
+import secrets
+import shutil
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PosixPath, PurePath, WindowsPath
+from typing import Any
+
+import torch
+
+from base.checkpoint.state import KeyPath, check_finite
+from utils.devices.processes import from_main, gathered, is_main_process, num_processes, rank
+from utils.devices.sharding import is_divided, new_like, part_of, replaced
+from utils.errors import CheckpointError, RunError
+from utils.runs.checkpoint_file import SHARDS, read_checkpoint
+
+METADATA = ".metadata"  # of torch's; it is a pickle
+CHUNK_BYTES = 1 << 24
+
+
+def write_shards(state: dict[str, Any], folder: Path,
+                 finite: Sequence[KeyPath] = ()) -> dict[str, Any]:
+    """Writes what is divided in a checkpoint's content, by all processes together.
+
+    Args:
+        folder: of the checkpoint.
+        finite: what in ``state`` must be finite to be saved.
+
+    Returns:
+        The content without that.
+
+    Raises:
+        CheckpointError: a process could not write, in all of them.
+        RunError: a value is not finite; nothing is written.
+    """
+    import torch.distributed.checkpoint as dcp
+
+    _check_all_finite(state, finite)
+
+    tensors: dict[str, torch.Tensor] = {}
+
+    def take(key: str, tensor: torch.Tensor) -> torch.Tensor:
+        if not is_divided(tensor):
+            return tensor
+        tensors[key] = tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+    state = replaced(state, take)
+    name = from_main(f"step{state['parts']['counters']['step']}-{secrets.token_hex(4)}")
+    path, error = folder / SHARDS / name, None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        dcp.save(tensors, checkpoint_id=path)
+        checksums = _checksums(path, [f"__{rank()}_*"] + [METADATA] * is_main_process())
+    except (OSError, dcp.CheckpointException) as caught:
+        error = f"{path}: could not be written ({str(caught).splitlines()[0][:300]})"
+    if error := next(filter(None, gathered(error)), None):
+        raise CheckpointError(f"{error}; earlier checkpoints are untouched")
+    files = {file: values for part in gathered(checksums) for file, values in part.items()}
+    return {**state, "shards": {"name": name, "files": files}}
+
+
+def read_shards(content: dict[str, Any], checkpoint: Path,
+                like: torch.Tensor | None = None) -> dict[str, Any]:
+    """The content of a checkpoint with all of its tensors.
+
+    Args:
+        checkpoint: its file.
+        like: what was divided is read as this is divided between the processes, by all of them
+            together; without it each reads all.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or holds what could execute code.
+    """
+    if "shards" not in content:
+        return content
+    import torch.distributed.checkpoint as dcp
+
+    path = checkpoint.parent / SHARDS / content["shards"]["name"]
+    ranks = content.get("rank_parts", [])
+    mine = rank() if rank() < len(ranks) else 0
+    tensors: dict[str, torch.Tensor] = {}
+
+    def make(key: str, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_meta:
+            return tensor
+        tensors[key] = new_like(tensor, like)
+        return tensors[key]
+
+    rest = {key: value for key, value in content.items() if key not in ("shards", "rank_parts")}
+    # what a process has of its own was written by each under the name of the first
+    result = replaced({**rest, "rank_parts": ranks[mine:mine + 1]}, make)
+    result["rank_parts"] = [*ranks[:mine], *result["rank_parts"], *ranks[mine + 1:]]
+    _check_files(path, content["shards"]["files"], by_all=like is not None)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            dcp.load(tensors, checkpoint_id=path, no_dist=like is None)
+    except Exception as error:  # a damaged file fails anywhere inside torch's readers
+        raise CheckpointError(f"{path}: damaged, or of another checkpoint "
+                              f"({str(error).splitlines()[0][:300]})") from error
+    return result
+
+
+def remove_unused(folder: Path) -> None:
+    """Removes the shards that no checkpoint of a folder names any more."""
+    used = set()
+    for file in folder.glob("*.pth"):
+        try:
+            used.add(read_checkpoint(file, with_tensors=False).get("shards", {}).get("name"))
+        except CheckpointError:
+            return  # nobody knows what it names
+    for path in (folder / SHARDS).glob("*"):
+        if path.name not in used:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def link_shards(source: Path, checkpoint: Path) -> None:
+    """Gives the shards that a checkpoint names to another folder as well, where it was linked.
+
+    Raises:
+        CheckpointError: they cannot be written there.
+    """
+    if source.parent == checkpoint.parent:
+        return
+    content = read_checkpoint(source, with_tensors=False)
+    if "shards" not in content:
+        return
+    name = content["shards"]["name"]
+    path, temporary = (checkpoint.parent / SHARDS / text for text in (name, f"{name}.tmp"))
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source.parent / SHARDS / name, temporary, copy_function=_link)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: could not be written ({error.strerror})") from error
+
+
+def _link(source: str, path: str) -> str:
+    try:
+        os.link(source, path)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, path)
+    return path
+
+
+def _checksums(path: Path, patterns: list[str]) -> dict[str, int]:
+    return {file.name: _checksum(file) for pattern in patterns for file in path.glob(pattern)}
+
+
+def _checksum(file: Path) -> int:
+    """CRC-32; torch overlooks a flipped bit."""
+    value = 0
+    with open(file, "rb") as opened:
+        while chunk := opened.read(CHUNK_BYTES):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def _check_all_finite(state: dict[str, Any], finite: Sequence[KeyPath]) -> None:
+    problem = None
+    try:
+        for path in finite:
+            value: Any = functools.reduce(operator.getitem, path, state)
+            check_finite(".".join(path), part_of(value))
+    except RunError as error:
+        problem = str(error)
+    if problem := next(filter(None, gathered(problem)), None):
+        raise RunError(problem)
+
+
+def _check_files(path: Path, checksums: dict[str, int], *, by_all: bool) -> None:
+    number, count = (rank(), num_processes()) if by_all else (0, 1)
+    problem = None
+    try:
+        damaged = [name for name in sorted(checksums)[number::count]
+                   if _checksum(path / name) != checksums[name]]
+        if damaged:
+            problem = f"{path / damaged[0]}: damaged (its checksum is wrong)"
+        else:
+            _check_metadata(path / METADATA)
+    except OSError as error:
+        problem = f"{error.filename}: cannot be read ({error.strerror})"
+    except Exception as error:  # what is no pickle fails anywhere
+        problem = f"{path / METADATA}: refused, for it {error}"
+    problem = next(filter(None, gathered(problem) if by_all else [problem]), None)
+    if problem:
+        raise CheckpointError(f"{problem}; use another checkpoint")
+
+
+def _check_metadata(file: Path) -> None:
+    """Torch reads it without looking at what it names; this allows what torch writes only."""
+    with open(file, "rb") as opened:
+        _MetadataReader(opened).load()
+
+
+class _MetadataReader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_plain = "." not in name and (
+            module in ("torch", "torch.serialization", "pathlib", "pathlib._local")
+            or module.startswith("torch.distributed.checkpoint."))
+        found: Any = super().find_class(module, name) if is_plain else None
+        is_own_class = isinstance(found, type) and found.__module__ == module and (
+            module.startswith("torch.distributed.checkpoint."))
+        if is_own_class or isinstance(found, torch.dtype) or found in (
+                torch.Size, PosixPath, WindowsPath, PurePath) or name == "_get_layout":
+            return found
+        raise pickle.UnpicklingError(f"names {module}.{name} and could execute code")
