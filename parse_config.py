@@ -69,6 +69,7 @@ class ConfigParser:
             source=command.source if command else "config")
         set_console_level(self.trainer.verbosity)
         self.is_dry_run = self.is_debug = False
+        self.device: str | None = None  # that --device asks for
         if command is not None:
             self._set_switches(command)
         self.folder = self._make_run_folder(run_id, new_run, command)
@@ -290,6 +291,7 @@ class ConfigParser:
     def _set_switches(self, command: CommandLine) -> None:
         self.is_debug = bool(command.given("debug"))
         self.is_dry_run = bool(command.given("dry_run"))
+        self.device = command.given("device")
         if self.is_debug:  # one short epoch, from the weights of a checkpoint if one is given
             self.config["trainer"].update(epochs=1, len_epoch=None, save_steps=None)
             if self.resume is not None:

@@ -114,7 +114,7 @@ if __name__ == "__main__":
     parser.add_argument("-r", "--resume", required=True, help=(
         "a checkpoint, a run's folder (its best model), or 'latest'"))
     parser.add_argument("-c", "--config", help="config to lay over the checkpoint's own")
-    parser.add_argument("-d", "--device", help="GPUs to use, like 2,3; or cpu, or mps")
+    parser.add_argument("-d", "--device", help="GPUs to use, like 2,3; or cpu, cuda, mps")
     parser.add_argument("--split", choices=SPLITS, default="test", help=(
         "the data: the test set, or that of the run's validation or training, as training reads "
         "it"))

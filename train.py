@@ -55,7 +55,7 @@ def build(config: ConfigParser) -> "Trainer":
     model = config.init_obj("arch")
     start_from(model, config)
 
-    device, device_ids = prepare_device(config.run.n_gpu or 0)
+    device, device_ids = prepare_device(config.run.n_gpu or 0, config.device)
     placed = functools.partial(
         place_model, device=device, device_ids=device_ids, strategy=config.trainer.strategy,
         channels_last=config.trainer.channels_last, precision=config.trainer.precision)
@@ -105,7 +105,7 @@ if __name__ == "__main__":
     parser.add_argument("-r", "--resume", help=(
         "go on with a run: a checkpoint, a run's folder, 'latest', or 'auto': go on with the run "
         "of --run-id or start it"))
-    parser.add_argument("-d", "--device", help="GPUs to use, like 2,3; or cpu, or mps")
+    parser.add_argument("-d", "--device", help="GPUs to use, like 2,3; or cpu, cuda, mps")
     parser.add_argument("--run-id", metavar="NAME", help="name of the run's folder")
     parser.add_argument("--new-run", action="store_true", help=(
         "with --resume: go on in a folder of its own"))

@@ -98,11 +98,11 @@ def read_shards(content: dict[str, Any], checkpoint: Path,
         return tensors[key]
 
     rest = {key: value for key, value in content.items() if key not in ("shards", "rank_parts")}
-    # what a process has of its own was written by each under the name of the first
-    result = replaced({**rest, "rank_parts": ranks[mine:mine + 1]}, make)
-    result["rank_parts"] = [*ranks[:mine], *result["rank_parts"], *ranks[mine + 1:]]
     _check_files(path, content["shards"]["files"], by_all=like is not None)
     try:
+        # what a process has of its own was written by each under the name of the first
+        result = replaced({**rest, "rank_parts": ranks[mine:mine + 1]}, make)
+        result["rank_parts"] = [*ranks[:mine], *result["rank_parts"], *ranks[mine + 1:]]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             dcp.load(tensors, checkpoint_id=path, no_dist=like is None)

@@ -148,8 +148,11 @@ class CommandLine:
             config["init_from"] = self.given("init_from")
         if (self.given("overfit") or 0) > 0 and isinstance(config.get("trainer"), dict):
             config["trainer"]["overfit_batches"] = self.given("overfit")
-        if self.given("device") in ("cpu", "mps"):
-            config["n_gpu"] = 0 if self.given("device") == "cpu" else 1
+        device = self.given("device")
+        if device in ("cpu", "mps"):
+            config["n_gpu"] = 0 if device == "cpu" else 1
+        elif device is not None and config.get("n_gpu") in (0, None):
+            config["n_gpu"] = 1
 
     def _where_runs_are(self) -> tuple[Path, str | None]:
         """The folder that runs write to, and this run's name if it is known."""
@@ -214,10 +217,10 @@ def parse_options(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, 
 
 def choose_device(device: str) -> None:
     """Makes the GPUs named (``2,3``) the only ones, before CUDA starts; or none (cpu, mps)."""
-    if not re.fullmatch(r"cpu|mps|\d+(,\d+)*", device):
-        raise ConfigError(f"expected GPU numbers like 0 or 2,3, or cpu, or mps, got "
-                          f"{device!r}")
-    os.environ["CUDA_VISIBLE_DEVICES"] = "" if device in ("cpu", "mps") else device
+    if not re.fullmatch(r"cpu|cuda|mps|\d+(,\d+)*", device):
+        raise ConfigError(f"expected GPU numbers like 0 or 2,3, or cpu, cuda, mps, got {device!r}")
+    if device != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "" if device in ("cpu", "mps") else device
 
 
 def target_path(target: str | Sequence[str]) -> tuple[str, ...]:

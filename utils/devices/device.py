@@ -2,10 +2,12 @@
 
 import functools
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from utils.devices.processes import local_rank, num_processes
+from utils.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -13,18 +15,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare_device(n_gpu_use: int) -> "tuple[torch.device, list[int]]":
+def prepare_device(n_gpu_use: int, asked: str | None = None) -> "tuple[torch.device, list[int]]":
     """Chooses the device for ``n_gpu_use`` GPUs; with fewer present, warns and takes those.
 
     Args:
         n_gpu_use: 0 is the CPU. Without CUDA, 1 or more is Apple's GPU if there is one.
+        asked: what ``--device`` names; it has to be there.
 
     Returns:
         The device to place the model on, and the ids of the GPUs to use: the first ones; of
         several processes on a machine each its own.
+
+    Raises:
+        ConfigError: what was asked for is not there; lists what is.
     """
     import torch
 
+    if asked is not None:
+        _check_there(asked)
     present = torch.cuda.device_count()
     if num_processes() > 1:  # each has one
         ids = [local_rank()] if n_gpu_use > 0 and present else []
@@ -57,6 +65,23 @@ def peak_memory(device: "torch.device") -> int | None:
         return None
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024
+
+
+def _check_there(asked: str) -> None:
+    import torch
+
+    visible = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # --device has set it
+    try:
+        gpus = [str(number) for number in range(torch.cuda.device_count())]
+    finally:
+        if visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    there = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []),
+             *(["cuda"] if gpus else []), *gpus]
+    missing = [name for name in asked.split(",") if name not in there]
+    if missing:
+        raise ConfigError(f"--device {asked}: this machine has no {', '.join(missing)}; it has: "
+                          f"{', '.join(there)}")
 
 
 @functools.cache

@@ -134,7 +134,7 @@ def test_base_of_a_config_is_read(parse: Parse, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("device", "visible", "n_gpu"), [
-    ("2,3", "2,3", 4), ("cpu", "", 0), ("mps", "", 1)])
+    ("2,3", "2,3", 4), ("cpu", "", 0), ("mps", "", 1), ("cuda", "", 4)])
 def test_device_is_chosen_before_cuda_starts(parse: Parse, device: str, visible: str,
                                              n_gpu: int) -> None:
     config = parse("-d", device, "n_gpu=4")

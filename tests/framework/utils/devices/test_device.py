@@ -1,8 +1,11 @@
+import os
+
 import pytest
 import torch
 
 from utils.devices import device as device_module
 from utils.devices.device import can_pin_memory, prepare_device
+from utils.errors import ConfigError
 
 
 @pytest.fixture
@@ -34,6 +37,24 @@ def test_apples_gpu_serves_without_cuda(gpus, monkeypatch):
     gpus(0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert prepare_device(1) == (torch.device("mps"), [])
+
+
+@pytest.mark.parametrize(("asked", "present", "text"), [
+    ("0", 0, "no 0; it has: cpu"), ("cuda", 0, "no cuda; it has: cpu"),
+    ("mps", 2, "no mps; it has: cpu, cuda, 0, 1"),
+    ("1,2,5", 2, "no 2, 5; it has: cpu, cuda, 0, 1")])
+def test_device_that_is_asked_for_has_to_be_there(gpus, monkeypatch, asked, present, text):
+    gpus(present)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    with pytest.raises(ConfigError, match=f"--device {asked}: this machine has {text}"):
+        prepare_device(1, asked)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == asked
+
+
+@pytest.mark.parametrize("asked", ["cpu", "cuda", "1", "0,1"])
+def test_device_that_is_there_is_taken(gpus, asked):
+    gpus(2)
+    assert prepare_device(1, asked) == (torch.device("cuda:0"), [0])
 
 
 @pytest.mark.parametrize("answer", [True, False])
