@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import data, measures, processes, runs
+from benchmarks import data, gpu, measures, processes, runs
 from utils.config.json_file import write_json
 
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
@@ -21,6 +21,7 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "images": data.images,
     "tokens": data.tokens,
     "gpt": data.gpt,
+    "gpu": gpu.gpu,
     "processes": processes.processes,
     "start": measures.start,
     "memory": measures.memory,

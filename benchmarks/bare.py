@@ -172,9 +172,10 @@ def next_token_loss(output: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def plain_trainer(folder: str, model: nn.Module, loss: Any, optimizer: Any, loader: Any,
-                  metrics: Sequence[Any] = (), kind: Any = Trainer, **settings: Any) -> Trainer:
+                  metrics: Sequence[Any] = (), kind: Any = Trainer, device: str = "cpu",
+                  **settings: Any) -> Trainer:
     """A trainer of anything, without validation, that saves nothing."""
     config = ConfigParser({"name": "plain", "n_gpu": 0, "trainer": {
         "epochs": 10000, "save_freq": 10000, "save_dir": folder, "log_histograms": False,
         "log_images": False, **settings}})
-    return kind(model, loss, list(metrics), optimizer, config, torch.device("cpu"), loader)
+    return kind(model, loss, list(metrics), optimizer, config, torch.device(device), loader)

@@ -7,10 +7,10 @@ from base import BaseModel
 
 
 class ToyModel(BaseModel):
-    def __init__(self, num_classes: int = 3, width: int = 4) -> None:
+    def __init__(self, num_classes: int = 3, width: int = 4, dropout: float = 0.2) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, width, kernel_size=3)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
