@@ -1,5 +1,5 @@
 """What several processes cost: two on this machine, against a bare loop with torch's own
-DistributedDataParallel. As a script, torchrun starts it."""
+DistributedDataParallel, or fully_shard. As a script, torchrun starts it."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 
 from base import BaseDataLoader, InMemoryDataset
 from benchmarks.bare import TokenLoop, next_token_loss, plain_trainer
@@ -35,9 +36,14 @@ def processes(rounds: int) -> dict[str, Any]:
 class DistributedLoop(TokenLoop):
     """The same by hand, as torch's documentation has it."""
 
-    def __init__(self, blocks: torch.Tensor) -> None:
+    def __init__(self, blocks: torch.Tensor, *, is_sharded: bool) -> None:
         super().__init__(blocks, BATCH)
-        self.model: Any = nn.parallel.DistributedDataParallel(self.model)
+        if is_sharded:
+            for layer in self.model.layers.layers:
+                fully_shard(layer)
+            fully_shard(self.model)
+        else:
+            self.model: Any = nn.parallel.DistributedDataParallel(self.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
 
 
@@ -46,8 +52,8 @@ def _measured(rounds: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     blocks = torch.randint(0, 96, (1600, 64), dtype=torch.uint8, generator=generator)
     result: dict[str, Any] = {}
-    for strategy in ("auto", "ddp"):
-        bare = DistributedLoop(blocks[:len(blocks) // 2])
+    for strategy in ("auto", "ddp", "fsdp2"):
+        bare = DistributedLoop(blocks[:len(blocks) // 2], is_sharded=strategy == "fsdp2")
         model = place_model(TokenLoop(blocks, BATCH).model, torch.device("cpu"), [],
                             strategy=strategy)
         with tempfile.TemporaryDirectory() as folder:
