@@ -10,7 +10,7 @@ from torch import Tensor
 
 from utils.batches import shapes
 
-MAX_ENTRIES = 20_000_000  # numbers that are kept: 80 MB
+MAX_ENTRIES = 20_000_000  # numbers that are kept: 80 MB, in float64 twice as much
 MAX_CLASSES = 2000  # their table of confusions has 4 million counts
 SUM_TOLERANCE = 0.01  # of probabilities in half precision
 
@@ -52,7 +52,7 @@ class Measured:
 
     Attributes:
         places: (n,) which sample of the pass it was, from 0.
-        target, prediction: (n, values) float32.
+        target, prediction: (n, values) float32, or float64 where the former would round them.
         left_out: how many samples had a NaN among them.
     """
 
@@ -148,7 +148,7 @@ class Predictions:
             return
         self._has_integers = not target.is_floating_point()
         self._values.append(tuple(  # type: ignore[arg-type]
-            values.detach().float().cpu().reshape(len(target), -1)  # waits for the device
+            torch.from_numpy(as_numbers(values)).reshape(len(target), -1)
             for values in (output, target)))
 
     def _of_classes(self, classes: "_Classes") -> Classified | None:
@@ -169,7 +169,10 @@ class Predictions:
         if is_either and (self._has_integers or len(target.unique()) == 2):
             classes = _Classes(2, self.max_entries, keep_scores=self.keep_scores)
             classes.may_be["log-probabilities"] = False  # of one score only
-            classes.add(_two_scores(output[:, 0]), target[:, 0].long())
+            scores = output[:, 0].float()
+            known = scores[~scores.isnan()]
+            is_probability = bool(((known >= 0) & (known <= 1)).all())
+            classes.add(two_scores(scores, is_probability=is_probability), target[:, 0].long())
             return self._of_classes(classes)
         known = ~(output.isnan() | target.isnan()).any(dim=1)
         if not known.any():
@@ -281,8 +284,14 @@ def _sizes(values: Tensor) -> list[int]:
     return [size for size in values.shape[1:] if size != 1]
 
 
-def _two_scores(scores: Tensor) -> Tensor:
+def two_scores(scores: Tensor, *, is_probability: bool) -> Tensor:
     """(n,) scores of class 1 as (n, 2) probabilities, or as logits: 0 for class 0."""
-    known = scores[~scores.isnan()]
-    is_probability = bool(((known >= 0) & (known <= 1)).all())
     return torch.stack([1 - scores if is_probability else torch.zeros_like(scores), scores], dim=1)
+
+
+def as_numbers(values: Tensor) -> np.ndarray:
+    """As float32 where that holds them, else float64: of that type, or large integers."""
+    is_exact = torch.promote_types(values.dtype, torch.float32) == torch.float32 and (
+        values.is_floating_point() or values.dtype.itemsize <= 2)
+    cpu = values.detach().cpu()  # waits for the device
+    return (cpu.float() if is_exact else cpu.double()).numpy()
