@@ -1,4 +1,5 @@
-"""Evaluates a checkpoint's model on the test set and reports; the config is in the checkpoint."""
+"""Evaluates a checkpoint's model on the test set and reports, or predicts for data without targets;
+the config is in the checkpoint."""
 
 import argparse
 import functools
@@ -30,8 +31,7 @@ def main(config: ConfigParser, split: str = "test",
     from utils.config.json_file import replace_json
     from utils.runs.one_run import one_run
 
-    if predictions is not None and not predictions.parent.is_dir():
-        raise ConfigError(f"--predictions: there is no folder {predictions.parent}")
+    check_folder(predictions)
     logger = config.get_logger("test")
     if split == "test":
         ask_for_test_set(config)
@@ -53,6 +53,45 @@ def main(config: ConfigParser, split: str = "test",
         for report in reports:
             report()
     return result
+
+
+def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -> Path:
+    """Writes a table of what the model says of the data at ``path``, and returns its place.
+
+    Args:
+        predictions: the CSV file to write; None is one beside the checkpoint.
+    """
+    from base.report.files import make_folder
+    from base.report.inputs import predict_inputs
+    from utils.devices.processes import num_processes
+    from utils.runs.one_run import one_run
+
+    check_folder(predictions)
+    if not path.exists():
+        raise ConfigError(f"--predict: expected data without targets, there is no {path}")
+    if num_processes() > 1:
+        raise ConfigError(f"--predict: one process alone does this, and these are "
+                          f"{num_processes()}: start test.py without torchrun")
+    logger = config.get_logger("test")
+    ask_for_test_set(config)
+    config["lr_scheduler"] = None
+    config["trainer"].update(tensorboard=False, overfit_batches=None)
+    checkpoint = Path(str(config.resume))
+    folder = checkpoint.parent / "reports" / f"{checkpoint.stem}-predict"
+    with one_run(config):
+        trainer = build(config)
+        if predictions is None:
+            make_folder(folder)
+        table = predictions or folder / "predictions.csv"
+        count = predict_inputs(trainer, path, table)
+    logger.info("%d predictions of the model of epoch %d: %s", count, trainer.counters.epoch, table)
+    return table
+
+
+def check_folder(predictions: Path | None) -> None:
+    """Whether the file for predictions can be put where it was asked for."""
+    if predictions is not None and not predictions.parent.is_dir():
+        raise ConfigError(f"--predictions: there is no folder {predictions.parent}")
 
 
 def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
@@ -118,7 +157,14 @@ if __name__ == "__main__":
         "it"))
     parser.add_argument("--predictions", metavar="CSV", type=Path, help=(
         "write every prediction to this file"))
+    parser.add_argument("--predict", metavar="PATH", type=Path, help=(
+        "instead, predict for data without targets, as the data loader reads it: a folder, a file"))
     with clean_exit():
         config = ConfigParser.from_args(parser, modules=MODULES, best_first=True)
         given = parser.parse_intermixed_args()
-        main(config, given.split, given.predictions)
+        if given.predict is None:
+            main(config, given.split, given.predictions)
+        elif given.split == "test":
+            predict(config, given.predict, given.predictions)
+        else:
+            raise ConfigError("--predict has data of its own: give it without --split")
