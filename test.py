@@ -15,6 +15,7 @@ from utils.devices.processes import is_main_process
 from utils.errors import ConfigError, clean_exit
 
 SPLITS = ("test", "valid", "train")
+EVENTS = "test"  # folder in the run's log folder
 # what a loader is given for the test set, where it takes such an argument
 FOR_TEST = {"training": False, "shuffle": False, "validation_split": 0.0, "drop_last": False}
 
@@ -28,6 +29,7 @@ def main(config: ConfigParser, split: str = "test",
         predictions: a CSV file for all predictions.
     """
     from logger.console import plain_number, table
+    from logger.visualization import TensorboardWriter
     from utils.config.json_file import replace_json
     from utils.runs.one_run import one_run
 
@@ -37,11 +39,17 @@ def main(config: ConfigParser, split: str = "test",
         ask_for_test_set(config)
     elif "drop_last" in (config["data_loader"].get("args") or {}):
         config["data_loader"]["args"]["drop_last"] = False
+    has_events = config.trainer.tensorboard
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
     with one_run(config):
+        logs = config.folder.log_dir
+        # in a folder of their own: TensorBoard reads one file of a folder after the other, and
+        # would not look again at that of a run which goes on
+        writer = TensorboardWriter(logs / EVENTS, logger, has_events and logs.is_dir())
         trainer = build(config)
-        samples, values, reports = evaluated(trainer, split, predictions)
+        writer.step = trainer.counters.step
+        samples, values, reports = evaluated(trainer, split, predictions, writer)
     result = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch,
               "samples": samples,
               **{name: plain_number(value) for name, value in values.items()}}
@@ -52,6 +60,7 @@ def main(config: ConfigParser, split: str = "test",
         logger.info("written to %s", path)
         for report in reports:
             report()
+        writer.close()
     return result
 
 
@@ -94,7 +103,7 @@ def check_folder(predictions: Path | None) -> None:
         raise ConfigError(f"--predictions: there is no folder {predictions.parent}")
 
 
-def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
+def evaluated(trainer: Any, split: str, predictions: Path | None, writer: Any) -> tuple[
         int, dict[str, Any], list[Callable[[], None]]]:
     """How many samples there are, their values, and what writes the report of each data set."""
     from base.evaluation import named_loaders
@@ -109,7 +118,7 @@ def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
     reports: list[Callable[[], None]] = []
     for prefix, loader in named_loaders(loaders):
         path = predictions_of(predictions, prefix)
-        with watched(trainer, keep_scores=path is not None) as seen:
+        with watched(trainer, keep_scores=path is not None or writer.enabled) as seen:
             found = trainer.evaluate(loader)
         samples += trainer.num_evaluated
         values.update((prefix + name, value) for name, value in found.items())
@@ -119,7 +128,7 @@ def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
         folder = checkpoint.parent / "reports" / f"{checkpoint.stem}-{name}"
         reports.append(functools.partial(
             write_report, seen, loader, folder=folder, about=about, predictions=path,
-            classes_of=[loader, trainer.data_loader]))
+            classes_of=[loader, trainer.data_loader], writer=writer))
     return samples, values, reports
 
 

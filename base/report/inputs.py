@@ -14,15 +14,10 @@ from base.base_data_loader import BaseDataLoader
 from base.data.sampler import EpochSampler, has_length
 from base.evaluation import evaluating_on, first_batches
 from base.report.files import write_table
-from base.report.predictions import (
-    SUM_TOLERANCE,
-    Classified,
-    Measured,
-    as_numbers,
-    two_scores,
-)
+from base.report.predictions import SUM_TOLERANCE, as_numbers, two_scores
 from base.report.regression import value_text
 from base.report.report import watched
+from base.report.results import Classified, Measured
 from base.report.samples import class_names
 from base.start_checks import without_trace
 from utils.batches import num_samples, shapes, to_device

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from base.report.files import write_figure, write_table
-from base.report.predictions import Measured, index_of
+from base.report.results import Measured, index_of
 
 MOST_OUTPUTS = 20  # values of a sample that are told one by one
 NUM_LARGEST = 1000

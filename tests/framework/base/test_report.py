@@ -15,7 +15,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from base import BaseDataLoader, InMemoryDataset
 from base.report import classification, regression, watched, write_report
-from base.report.predictions import Classified, Predictions
+from base.report.predictions import Predictions
+from base.report.results import Classified
 from base.report.samples import class_names, images_of, indices_of
 from utils.metric_tracker import MetricTracker
 
