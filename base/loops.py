@@ -166,7 +166,9 @@ class Loops:
         with evaluating_on(self, data_loader):
             if self.valid_metrics is not None:
                 self.valid_metrics.reset()
+            self.callbacks.call("on_valid_start", self)
             log = dict(self._valid_epoch(self.counters.epoch + 1))
+            self.callbacks.call("on_valid_end", self)
         self.num_evaluated = sum(gathered(self.num_evaluated))
         return log
 
