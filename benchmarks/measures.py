@@ -16,7 +16,15 @@ from torch import nn
 
 from base.checkpoint.saver import Saver
 from benchmarks.bare import BareLoop, plain_trainer, tiny_steps
-from benchmarks.timing import extremes, in_turns, noise, ratios_of, rounds_of, seconds
+from benchmarks.timing import (
+    epochs_of,
+    extremes,
+    in_turns,
+    noise,
+    ratios_of,
+    rounds_of,
+    seconds,
+)
 from data_loader.data_loaders import MnistDataLoader
 from model.metric import accuracy as accuracy_metric
 from model.metric import top_k_acc
@@ -40,10 +48,10 @@ BARE_STEP = ("import torch; model = torch.nn.Linear(2, 2)\n"
              "torch.optim.Adam(model.parameters()).step()")
 
 
-def example_trainer(folder: str) -> Trainer:
-    """The trainer of config.json, as train.py builds it."""
+def example_trainer(folder: str, **settings: Any) -> Trainer:
+    """The trainer of config.json, as train.py builds it, with some settings changed."""
     given = read_config(ROOT / "config.json")
-    given["trainer"].update(save_dir=folder, epochs=10000, early_stop=0)
+    given["trainer"].update(save_dir=folder, epochs=10000, early_stop=0, **settings)
     given["data_loader"]["args"]["data_dir"] = str(DATA)
     given["n_gpu"] = 0
     return build(ConfigParser(given, modules=MODULES))
@@ -76,6 +84,25 @@ def epoch(rounds: int) -> dict[str, Any]:
             "ratio to contiguous": statistics.median(ratios["contiguous"]),
             "ratio to the classic recipe's": statistics.median(ratios["classic"]),
             "noise of the bare loop": noise(times["bare"])}
+
+
+def tensorboard(rounds: int) -> dict[str, Any]:
+    """(m) What TensorBoard costs of an epoch of config.json, with the defaults: the same trainer
+    with and without it, and another one without for the noise."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {"with": example_trainer(folder),
+                    "without": example_trainer(folder, tensorboard=False)}
+        times = in_turns(rounds, example_trainer(folder, tensorboard=False), 20,
+                         {name: epochs_of(trainer) for name, trainer in trainers.items()})
+        trainers["with"].writer.close()
+    ratios = ratios_of(times["with"], times["without"])
+    same = ratios_of(times["template"], times["without"])
+    return {"epoch with TensorBoard, s": statistics.median(times["with"]),
+            "epoch without, s": statistics.median(times["without"]),
+            "ratio of with to without": statistics.median(ratios),
+            "its lowest and highest round": extremes(ratios),
+            "ratio of without to without": statistics.median(same),
+            "its lowest and highest": extremes(same)}
 
 
 def step(rounds: int) -> dict[str, Any]:
