@@ -70,8 +70,7 @@ def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -
     Args:
         predictions: the CSV file to write; None is one beside the checkpoint.
     """
-    from base.report.files import make_folder
-    from base.report.inputs import predict_inputs
+    from base.report.predict import predict_inputs
     from utils.devices.processes import num_processes
     from utils.runs.one_run import one_run
 
@@ -86,12 +85,10 @@ def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
     checkpoint = Path(str(config.resume))
-    folder = checkpoint.parent / "reports" / f"{checkpoint.stem}-predict"
+    table = predictions or (
+        checkpoint.parent / "reports" / f"{checkpoint.stem}-predict" / "predictions.csv")
     with one_run(config):
         trainer = build(config)
-        if predictions is None:
-            make_folder(folder)
-        table = predictions or folder / "predictions.csv"
         count = predict_inputs(trainer, path, table)
     logger.info("%d predictions of the model of epoch %d: %s", count, trainer.counters.epoch, table)
     return table

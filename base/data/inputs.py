@@ -1,6 +1,7 @@
 """Data without targets, as it lies on the disk: files of a folder, rows of a CSV file."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ def files_in(folder: Path) -> tuple[list[Path], list[str]]:
     shown = sorted(name for name in found if not any(part.startswith(".") for part in name.parts))
     if not shown:
         raise ConfigError(f"{folder}: expected a folder with files, there are none in it")
-    return [found[name] for name in shown], [name.as_posix() for name in shown]
+    # a name may have bytes that are no text
+    names = [os.fsencode(name.as_posix()).decode(errors="backslashreplace") for name in shown]
+    return [found[name] for name in shown], names
 
 
 def read_rows(path: Path, num_values: int) -> tuple[np.ndarray, list[str]]:

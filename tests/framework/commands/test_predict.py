@@ -142,6 +142,7 @@ def test_loader_that_cannot_read_inputs_says_what_to_define(
     monkeypatch.delattr(ToyDataLoader, "inputs_of")
     assert in_process("test.py", "-r", trained, "--predict", inputs) == 2
     assert "ToyDataLoader cannot read data without targets: define" in capsys.readouterr().err
+    assert not (trained / "reports").exists()
 
 
 @pytest.mark.parametrize("given", [(nn.Identity(), ["a"]), ([], []), ([1, 2], ["a"])], ids=str)

@@ -1,5 +1,7 @@
 """Data without targets as it lies on the disk."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,13 @@ def test_files_come_in_the_order_of_their_names_those_of_inner_folders_too(tmp_p
     files, names = files_in(tmp_path)
     assert names == ["a/z.png", "b.png", "c.txt"]
     assert files == [tmp_path / name for name in names]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.png")).touch()
+    files, names = files_in(tmp_path)
+    assert names == ["a\\xff.png"] and files[0].is_file()
 
 
 def test_folder_below_a_hidden_one_is_read(tmp_path: Path) -> None:

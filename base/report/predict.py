@@ -13,14 +13,14 @@ from torch.utils.data.dataloader import default_collate
 from base.base_data_loader import BaseDataLoader
 from base.data.sampler import EpochSampler, has_length
 from base.evaluation import evaluating_on, first_batches
-from base.report.files import write_table
+from base.report.files import make_folder, write_table
 from base.report.predictions import SUM_TOLERANCE, as_numbers, two_scores
 from base.report.regression import value_text
 from base.report.report import watched
 from base.report.results import Classified, Measured
 from base.report.samples import class_names
 from base.start_checks import without_trace
-from utils.batches import num_samples, shapes, to_device
+from utils.batches import shapes, to_device
 from utils.devices.precision import read_outside
 from utils.errors import ConfigError, RunError
 
@@ -51,6 +51,7 @@ def predict_inputs(trainer: Any, path: Path, table: Path) -> int:
     say = _Classes(found.scores, class_names([loader], len(found.confusion))) if (
         isinstance(found, Classified)) else _Values(found.target.shape[1])
     batches = _batches_of(inputs, loader)
+    make_folder(table.parent)
     with evaluating_on(trainer, batches):
         write_table(table, ("name", *say.columns), _rows(trainer, batches, names, say.rows))
     return len(names)
@@ -164,7 +165,7 @@ def _rows(trainer: Any, batches: Any, names: list[str],
     for batch in read_outside(batches, trainer.updates.precision, trainer.device):
         batch = to_device(batch, trainer.device, channels_last=trainer.settings.channels_last)
         output = trainer.predict_batch(batch)
-        count = num_samples(batch)
+        count = trainer.num_samples(batch)
         if not isinstance(output, Tensor) or not output.is_floating_point() or (
                 not output.ndim or len(output) != count):
             raise RunError("expected predict_batch of the trainer to give scores or values for "
