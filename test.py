@@ -1,4 +1,5 @@
-"""Evaluates a checkpoint's model on the test set and reports; the config is in the checkpoint."""
+"""Evaluates a checkpoint's model on the test set and reports, or predicts for data without targets;
+the config is in the checkpoint."""
 
 import argparse
 import functools
@@ -14,6 +15,7 @@ from utils.devices.processes import is_main_process, num_processes
 from utils.errors import ConfigError, clean_exit
 
 SPLITS = ("test", "valid", "train")
+EVENTS = "test"  # folder in the run's log folder
 # what a loader is given for the test set, where it takes such an argument
 FOR_TEST = {"training": False, "shuffle": False, "validation_split": 0.0, "drop_last": False}
 
@@ -27,23 +29,29 @@ def main(config: ConfigParser, split: str = "test",
         predictions: a CSV file for all predictions.
     """
     from logger.console import plain_number, table
+    from logger.visualization import TensorboardWriter
     from utils.config.json_file import replace_json
     from utils.runs.one_run import one_run
 
-    if predictions is not None and not predictions.parent.is_dir():
-        raise ConfigError(f"--predictions: there is no folder {predictions.parent}")
+    check_folder(predictions)
     logger = config.get_logger("test")
     if split == "test":
         ask_for_test_set(config)
     elif "drop_last" in (config["data_loader"].get("args") or {}):
         config["data_loader"]["args"]["drop_last"] = False
+    has_events = config.trainer.tensorboard
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
     if num_processes() == 1:  # whatever it was trained with
         config["trainer"]["strategy"] = "auto"
     with one_run(config):
+        logs = config.folder.log_dir
+        # in a folder of their own: TensorBoard reads one file of a folder after the other, and
+        # would not look again at that of a run which goes on
+        writer = TensorboardWriter(logs / EVENTS, logger, has_events and logs.is_dir())
         trainer = build(config)
-        samples, values, reports = evaluated(trainer, split, predictions)
+        writer.step = trainer.counters.step
+        samples, values, reports = evaluated(trainer, split, predictions, writer)
     result = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch,
               "samples": samples,
               **{name: plain_number(value) for name, value in values.items()}}
@@ -54,10 +62,47 @@ def main(config: ConfigParser, split: str = "test",
         logger.info("written to %s", path)
         for report in reports:
             report()
+        writer.close()
     return result
 
 
-def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
+def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -> Path:
+    """Writes a table of what the model says of the data at ``path``, and returns its place.
+
+    Args:
+        predictions: the CSV file to write; None is one beside the checkpoint.
+    """
+    from base.report.predict import predict_inputs
+    from utils.devices.processes import num_processes
+    from utils.runs.one_run import one_run
+
+    check_folder(predictions)
+    if not path.exists():
+        raise ConfigError(f"--predict: expected data without targets, there is no {path}")
+    if num_processes() > 1:
+        raise ConfigError(f"--predict: one process alone does this, and these are "
+                          f"{num_processes()}: start test.py without torchrun")
+    logger = config.get_logger("test")
+    ask_for_test_set(config)
+    config["lr_scheduler"] = None
+    config["trainer"].update(tensorboard=False, overfit_batches=None)
+    checkpoint = Path(str(config.resume))
+    table = predictions or (
+        checkpoint.parent / "reports" / f"{checkpoint.stem}-predict" / "predictions.csv")
+    with one_run(config):
+        trainer = build(config)
+        count = predict_inputs(trainer, path, table)
+    logger.info("%d predictions of the model of epoch %d: %s", count, trainer.counters.epoch, table)
+    return table
+
+
+def check_folder(predictions: Path | None) -> None:
+    """Whether the file for predictions can be put where it was asked for."""
+    if predictions is not None and not predictions.parent.is_dir():
+        raise ConfigError(f"--predictions: there is no folder {predictions.parent}")
+
+
+def evaluated(trainer: Any, split: str, predictions: Path | None, writer: Any) -> tuple[
         int, dict[str, Any], list[Callable[[], None]]]:
     """How many samples there are, their values, and what writes the report of each data set."""
     from base.evaluation import named_loaders
@@ -72,7 +117,7 @@ def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
     reports: list[Callable[[], None]] = []
     for prefix, loader in named_loaders(loaders):
         path = predictions_of(predictions, prefix)
-        with watched(trainer, keep_scores=path is not None) as seen:
+        with watched(trainer, keep_scores=path is not None or writer.enabled) as seen:
             found = trainer.evaluate(loader)
         samples += trainer.num_evaluated
         values.update((prefix + name, value) for name, value in found.items())
@@ -82,7 +127,7 @@ def evaluated(trainer: Any, split: str, predictions: Path | None) -> tuple[
         folder = checkpoint.parent / "reports" / f"{checkpoint.stem}-{name}"
         reports.append(functools.partial(
             write_report, seen, loader, folder=folder, about=about, predictions=path,
-            classes_of=[loader, trainer.data_loader]))
+            classes_of=[loader, trainer.data_loader], writer=writer))
     return samples, values, reports
 
 
@@ -120,7 +165,14 @@ if __name__ == "__main__":
         "it"))
     parser.add_argument("--predictions", metavar="CSV", type=Path, help=(
         "write every prediction to this file"))
+    parser.add_argument("--predict", metavar="PATH", type=Path, help=(
+        "instead, predict for data without targets, as the data loader reads it: a folder, a file"))
     with clean_exit():
         config = ConfigParser.from_args(parser, modules=MODULES, best_first=True)
         given = parser.parse_intermixed_args()
-        main(config, given.split, given.predictions)
+        if given.predict is None:
+            main(config, given.split, given.predictions)
+        elif given.split == "test":
+            predict(config, given.predict, given.predictions)
+        else:
+            raise ConfigError("--predict has data of its own: give it without --split")

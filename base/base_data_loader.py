@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch.utils.data.dataloader import default_collate, default_convert
 
 from base.data.sampler import EpochSampler, SeededBatchSampler, has_length, share_of
 from base.data.seeded_dataset import SeededDataset, as_fetched
-from base.data.split import split_indices
+from base.data.split import check_labels, split_indices
 from utils.batches import after_samples
 from utils.devices.device import can_pin_memory
 from utils.devices.processes import num_processes, rank
+from utils.errors import ConfigError
 from utils.rng import mix_seed, seeded
-from utils.signals import end_workers_at_exit, ignore_stop_signals
+from utils.signals import end_workers_at_exit, init_worker
 
 
 class BaseDataLoader(DataLoader[Any]):
@@ -95,7 +97,7 @@ class BaseDataLoader(DataLoader[Any]):
         options.setdefault("persistent_workers", num_workers > 0 and not self.is_stream)
         options.setdefault("pin_memory", can_pin_memory())
         common = {"num_workers": num_workers, "worker_init_fn": functools.partial(
-            _init_worker, worker_init_fn), **options}
+            init_worker, worker_init_fn), **options}
 
         if self.is_stream:
             self._refuse_for_streams(sampler, indices, stratify, groups)
@@ -169,6 +171,15 @@ class BaseDataLoader(DataLoader[Any]):
             "dataset": self.valid_dataset, "batch_size": self.valid_batch_size, "shuffle": False,
             "seed": mix_seed(self.seed, -1), **chosen})
 
+    def inputs_of(self, path: Path) -> tuple[Any, list[str]]:
+        """Data without targets, for ``test.py --predict PATH``. Define it for your data.
+
+        Returns:
+            A data set of what the model gets, prepared as for testing; a name for each sample.
+        """
+        raise ConfigError(f"--predict: {type(self).__name__} cannot read data without targets: "
+                          "define its method inputs_of(path), see docs/watch.md")
+
     def samples_at(self, epoch: int, first: int, count: int) -> list[int] | None:
         """The data set's indices of samples of a pass (from 0), where they are known."""
         if not isinstance(self.sampler, EpochSampler):
@@ -187,12 +198,7 @@ class BaseDataLoader(DataLoader[Any]):
         if not has_length(dataset):
             raise ValueError(f"{type(dataset).__name__} has no length: define __len__, give a "
                              "sampler, or derive from torch.utils.data.IterableDataset")
-        for given, text in ((stratify, "stratify needs a class"), (groups, "groups needs one")):
-            if given is not None and len(given) != len(dataset):
-                raise ValueError(f"{text} for each of the {len(dataset)} samples, got {len(given)}")
-        if stratify is not None and groups is not None:
-            raise ValueError("a split keeps groups together or classes' shares: give stratify or "
-                             "groups, not both")
+        check_labels(len(dataset), stratify, groups)
         mine = np.arange(len(dataset)) if indices is None else np.asarray(indices)
         self.n_samples = len(mine)
         train, self.valid_sampler = self._split_sampler(self.validation_split)
@@ -292,9 +298,3 @@ class BaseDataLoader(DataLoader[Any]):
             if is_over:
                 self._place_of_stream |= {"batches": 0, "is_over": False}
             batch = following
-
-
-def _init_worker(user_init: Callable[[int], None] | None, worker_id: int) -> None:
-    ignore_stop_signals()
-    if user_init is not None:
-        user_init(worker_id)

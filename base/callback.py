@@ -20,8 +20,14 @@ class Callback:
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
         """After a training batch; must not wait for the device at every batch."""
 
+    def on_valid_start(self, trainer: Any) -> None:
+        """Before an evaluation of ``trainer.valid_data_loader``, also by test.py."""
+
     def on_valid_batch_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
         """After a batch of the validation data."""
+
+    def on_valid_end(self, trainer: Any) -> None:
+        """After it."""
 
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
         """After validation; what is put into ``log`` is printed, stored and monitored."""

@@ -1,10 +1,11 @@
-"""What is told of an epoch: a bar and log points in it, then its values in log, history, events."""
+"""What is told of an epoch: bars and log points in it, then its values in log, history, events."""
 
 import textwrap
 import time
 from typing import Any
 
 from base.callback import Callback
+from base.data.train_batches import num_batches
 from base.optimizers import learning_rates
 from logger.console import VALID, WIDTH, duration, loading_hint, number
 from logger.logger import BAR_SHOWS, GOOD
@@ -16,12 +17,13 @@ MAX_SHOWN = 2  # losses on the bar and in the line; TensorBoard gets all
 
 
 class StepLog(Callback):
-    """A bar for an epoch's batches, and every ``log_step`` batches the losses, lr and rate."""
+    """A bar for an epoch's batches, one for those of a validation, and every ``log_step`` batches
+    the losses, lr and rate."""
 
     adds_to_log = False
 
     def __init__(self) -> None:
-        self._bar = ProgressBar()
+        self._bar, self._valid_bar = ProgressBar(), ProgressBar()
 
     def on_epoch_start(self, trainer: Any, epoch: int) -> None:
         self._total = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
@@ -41,10 +43,22 @@ class StepLog(Callback):
         if batch_idx % trainer.log_step == 0 and is_main_process():
             self._tell(trainer, batch_idx, batch)
 
+    def on_valid_start(self, trainer: Any) -> None:
+        if trainer.settings.verbosity == 2 and not trainer.is_classic:
+            self._bar.refresh()  # it stands still now
+            self._valid_bar.open("validation", num_batches(trainer.valid_data_loader))
+
+    def on_valid_batch_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        self._valid_bar.update()
+
+    def on_valid_end(self, trainer: Any) -> None:
+        self._valid_bar.close()
+
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
         self._bar.close()
 
     def on_train_end(self, trainer: Any) -> None:
+        self._valid_bar.close()
         self._bar.close()
 
     def _tell(self, trainer: Any, batch_idx: int, batch: Any) -> None:

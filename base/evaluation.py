@@ -10,9 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from base.checkpoint.state import networks_in
 from base.data.train_batches import set_states, states_of
 from utils.batches import num_samples
+from utils.devices.parallel import without_processes
+from utils.devices.precision import autocast
 from utils.devices.processes import gathered
+from utils.devices.sharding import is_sharded
+from utils.devices.shared_weights import broadcast_state
 from utils.rng import preserved
 
 
@@ -29,6 +34,28 @@ def evaluating(networks: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for module, is_training in modes:
             module.training = is_training
+
+
+@contextlib.contextmanager
+def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
+    """Inside, the trainer has that data for validation, and the model by which it evaluates: the
+    average of the weights, where there is one, computing as the config says."""
+    if trainer._resumed is not None:  # not to be trained: whatever else the networks have
+        trainer._resumed.give(trainer._parts())
+    if hasattr(data_loader, "keeps_all"):
+        data_loader.keeps_all = True  # until somebody trains with it
+        data_loader.is_even = is_sharded(trainer.model)
+    previous, trainer.valid_data_loader = trainer.valid_data_loader, data_loader
+    trainer.writer.step, trainer.writer.mode = trainer.counters.step, "valid"
+    trained, trainer.model = trainer.model, without_processes(trainer.model) if (
+        trainer.average is None) else trainer.average.module
+    for network in networks_in(trainer._parts()).values():
+        broadcast_state(network, buffers_only=True)
+    try:
+        with trainer.evaluation(), autocast(trainer.updates.precision, trainer.device):
+            yield
+    finally:
+        trainer.valid_data_loader, trainer.model = previous, trained
 
 
 def named_loaders(loaders: Any) -> list[tuple[str, Any]]:

@@ -122,6 +122,11 @@ def layer_table(model: nn.Module, run_one_batch: Callable[[], None], *,
     could not be looked into. Where FLOPs cannot be counted, there are none in the table; the batch
     is run a second time then.
 
+    Memory is counted on the device of the model: weights, gradients, the optimizer's state, what
+    the model's forward keeps for the backward. What the loss keeps, passing results, averaged
+    weights and libraries' own needs are not counted, so it is the least. Elsewhere a layer may keep
+    less: for each value of a dropout the CPU keeps four bytes, a GPU one.
+
     Args:
         model: wrapped or not.
         run_one_batch: calls it, perhaps through its wrapper; the first call counts, in it a
@@ -241,7 +246,9 @@ def _totals(watch: Watch, state_bytes: float) -> list[str]:
         held = set() if not watch.kept else {
             one.untyped_storage().data_ptr() for one in parameters if not _is_empty(one)}
         needs["activations"] = sum(size for key, size in watch.kept.items() if key not in held)
-    whole = f"at least {_size(sum(needs.values()))} to train with this batch:"
+    places = {one.device.type for one in parameters}
+    where = f" on {'/'.join(sorted(places))}" if places else ""
+    whole = f"at least {_size(sum(needs.values()))}{where} to train with this batch:"
     parts = [f"{name} {_size(size)}" for name, size in needs.items()]
     return [*lines, f"memory       {whole}", f"             {', '.join(parts[:2])},",
             f"             {', '.join(parts[2:])}"]

@@ -12,19 +12,17 @@ from base.closure import loss_again
 from base.counters import Counters, is_multiple, reached
 from base.data.train_batches import TrainBatches
 from base.ending import StopRun
-from base.evaluation import evaluating, named_loaders
+from base.evaluation import evaluating, evaluating_on, named_loaders
 from base.optimizers import StepWatch, chosen, learning_rates, wants_closure
 from base.schedulers import Schedulers
 from base.together import BatchExchange, check_shared
 from base.updates import Updates
 from logger.console import VALID
-from utils.batches import num_samples, to_device
+from utils.batches import num_samples, only_field, to_device
 from utils.config.settings import TrainerConfig
-from utils.devices.parallel import unwrap_model, without_processes
-from utils.devices.precision import autocast, read_outside
+from utils.devices.parallel import unwrap_model
+from utils.devices.precision import read_outside
 from utils.devices.processes import gathered
-from utils.devices.sharding import is_sharded
-from utils.devices.shared_weights import broadcast_state
 from utils.errors import ConfigError, RunError
 
 
@@ -164,27 +162,20 @@ class Loops:
 
     def evaluate(self, data_loader: Any) -> dict[str, Any]:
         """What this trainer's ``_valid_epoch`` says of the data of a loader."""
-        if self._resumed is not None:  # not to be trained: whatever else the networks have
-            self._resumed.give(self._parts())
         check_shared("the data to evaluate", data_loader)
-        if hasattr(data_loader, "keeps_all"):
-            data_loader.keeps_all = True  # until somebody trains with it
-            data_loader.is_even = is_sharded(self.model)
-        previous, self.valid_data_loader = self.valid_data_loader, data_loader
-        self.writer.step, self.writer.mode = self.counters.step, "valid"
-        trained, self.model = self.model, without_processes(self.model) if (
-            self.average is None) else self.average.module
-        for network in networks_in(self._parts()).values():
-            broadcast_state(network, buffers_only=True)
-        try:
-            with self.evaluation(), autocast(self.updates.precision, self.device):
-                if self.valid_metrics is not None:
-                    self.valid_metrics.reset()
-                log = dict(self._valid_epoch(self.counters.epoch + 1))
-            self.num_evaluated = sum(gathered(self.num_evaluated))
-            return log
-        finally:
-            self.valid_data_loader, self.model = previous, trained
+        with evaluating_on(self, data_loader):
+            if self.valid_metrics is not None:
+                self.valid_metrics.reset()
+            self.callbacks.call("on_valid_start", self)
+            log = dict(self._valid_epoch(self.counters.epoch + 1))
+            self.callbacks.call("on_valid_end", self)
+        self.num_evaluated = sum(gathered(self.num_evaluated))
+        return log
+
+    def predict_batch(self, batch: Any) -> Any:
+        """Scores of (n, classes), or values, for a batch without targets, of which test.py makes a
+        table. Override it where the model takes, or gives, anything else than one tensor."""
+        return self.model(only_field(batch))
 
     def validate(self) -> dict[str, Any]:
         """The values of the validation data as ``val_NAME``, of several data sets as

@@ -28,6 +28,7 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "loader": data.loader,
     "save": measures.save,
     "runs": runs.runs,
+    "tensorboard": measures.tensorboard,
     "accuracy": measures.accuracy,
 }
 
@@ -54,7 +55,7 @@ def main() -> None:
         results[name] = MEASURES[name](arguments.rounds, **options)
         for key, value in results[name].items():
             text = f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
-            print(f"{name:<9} {key:<44} {text}", flush=True)
+            print(f"{name:<11} {key:<44} {text}", flush=True)
     results["minutes"] = (time.monotonic() - started) / 60
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(results, arguments.out)

@@ -16,7 +16,15 @@ from torch import nn
 
 from base.checkpoint.saver import Saver
 from benchmarks.bare import BareLoop, plain_trainer, tiny_steps
-from benchmarks.timing import extremes, in_turns, noise, ratios_of, rounds_of, seconds
+from benchmarks.timing import (
+    epochs_of,
+    extremes,
+    in_turns,
+    noise,
+    ratios_of,
+    rounds_of,
+    seconds,
+)
 from data_loader.data_loaders import MnistDataLoader
 from model.metric import accuracy as accuracy_metric
 from model.metric import top_k_acc
@@ -40,10 +48,10 @@ BARE_STEP = ("import torch; model = torch.nn.Linear(2, 2)\n"
              "torch.optim.Adam(model.parameters()).step()")
 
 
-def example_trainer(folder: str) -> Trainer:
-    """The trainer of config.json, as train.py builds it."""
+def example_trainer(folder: str, **settings: Any) -> Trainer:
+    """The trainer of config.json, as train.py builds it, with some settings changed."""
     given = read_config(ROOT / "config.json")
-    given["trainer"].update(save_dir=folder, epochs=10000, early_stop=0)
+    given["trainer"].update(save_dir=folder, epochs=10000, early_stop=0, **settings)
     given["data_loader"]["args"]["data_dir"] = str(DATA)
     given["n_gpu"] = 0
     return build(ConfigParser(given, modules=MODULES))
@@ -76,6 +84,33 @@ def epoch(rounds: int) -> dict[str, Any]:
             "ratio to contiguous": statistics.median(ratios["contiguous"]),
             "ratio to the classic recipe's": statistics.median(ratios["classic"]),
             "noise of the bare loop": noise(times["bare"])}
+
+
+def tensorboard(rounds: int) -> dict[str, Any]:
+    """(m) What TensorBoard costs of an epoch of config.json, with the defaults.
+
+    Two trainers with it stand between two without, for the place in the order makes 1% alone.
+    """
+    order = ("without", "with", "with again", "without again")
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {name: example_trainer(folder, tensorboard="without" not in name)
+                    for name in order}
+        model = nn.Linear(1, 1)  # only says whose turn it is
+        turns = plain_trainer(folder, model, nn.functional.mse_loss, torch.optim.SGD(
+            model.parameters(), lr=0.0), [(torch.ones(1, 1), torch.ones(1, 1))] * len(
+                trainers["with"].data_loader), [], tensorboard=False)
+        times = in_turns(rounds, turns, 20, {
+            name: epochs_of(trainer) for name, trainer in trainers.items()})
+        for trainer in trainers.values():
+            trainer.writer.close()
+    on, off = ([one + other for one, other in zip(times[name], times[f"{name} again"], strict=True)]
+               for name in ("with", "without"))
+    ratios = ratios_of(on, off)
+    return {"epoch with TensorBoard, s": statistics.median(on) / 2,
+            "epoch without, s": statistics.median(off) / 2,
+            "ratio of with to without": statistics.median(ratios),
+            "its lowest and highest round": extremes(ratios),
+            "noise of an epoch without": noise([*times["without"], *times["without again"]])}
 
 
 def step(rounds: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import io
 import itertools
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -69,6 +70,48 @@ class TakingTurns(Callback):
                 pass
             self.taken[name] += time.perf_counter() - start
         self.since = time.perf_counter()
+
+
+class StepByStep(Callback):
+    """Lets a trainer's epoch go on a step at a time, in a thread that waits between them."""
+
+    def __init__(self) -> None:
+        self._may_go, self._has_gone = threading.Semaphore(0), threading.Semaphore(0)
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        self._has_gone.release()
+        self._may_go.acquire()
+
+    def steps(self, run: Callable[[], Any]) -> Iterator[None]:
+        """The training steps of ``run``; what comes after the last one, when it ends."""
+        errors: list[BaseException | None] = []
+
+        def work() -> None:
+            self._may_go.acquire()
+            error: BaseException | None = None
+            try:
+                run()
+            except BaseException as caught:
+                error = caught
+            errors.append(error)
+            self._has_gone.release()
+
+        threading.Thread(target=work, daemon=True).start()
+        while True:
+            self._may_go.release()
+            self._has_gone.acquire()
+            if errors:
+                break
+            yield
+        if errors[0] is not None:
+            raise errors[0]
+
+
+def epochs_of(trainer: Trainer) -> Callable[[], Iterator[None]]:
+    """What gives the steps of one epoch of the trainer after the other."""
+    stepping, numbers = StepByStep(), itertools.count(1)
+    trainer.callbacks.add(stepping)
+    return lambda: stepping.steps(functools.partial(trainer._run_epoch, next(numbers)))
 
 
 def in_turns(count: int, trainer: Trainer, slice_steps: int,

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from base import BaseDataLoader, InMemoryDataset
-from utils.errors import RunError
+from base.data.inputs import files_in, read_rows
+from utils.errors import ConfigError, RunError
 
 MEAN, STD = 0.1307, 0.3081  # of the training images, in [0, 1]
+SIDE = 28  # pixels
 
 
 class MnistDataLoader(BaseDataLoader):
@@ -31,6 +33,23 @@ class MnistDataLoader(BaseDataLoader):
         dataset = InMemoryDataset(images, labels, transform=normalise, is_random=False)
         super().__init__(dataset, batch_size, shuffle, validation_split, num_workers,
                          valid_batch_size=valid_batch_size, **options)
+
+    def inputs_of(self, path: Path) -> tuple[InMemoryDataset, list[str]]:
+        """The images of a folder, grey with 28 x 28 pixels, or of a CSV file with the 784 pixels of
+        one in each row, 0 (black) to 255."""
+        if path.is_dir():
+            files, names = files_in(path)
+            pixels = np.stack([_read_image(file) for file in files])
+        elif path.suffix.lower() == ".csv":
+            values, names = read_rows(path, SIDE * SIDE)
+            wrong = values[(values < 0) | (values > 255) | (values % 1 != 0)]
+            if len(wrong):
+                raise RunError(f"{path}: expected whole numbers from 0 to 255, got {wrong[0]:g}")
+            pixels = values.astype(np.uint8)
+        else:
+            raise ConfigError(f"--predict: expected a folder of images or a .csv file, got {path}")
+        images = torch.from_numpy(pixels).reshape(-1, 1, SIDE, SIDE)
+        return InMemoryDataset(images, transform=normalise, is_random=False), names
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -71,6 +90,25 @@ def _read_idx(raw: Path, part: str, kind: str, num_dimensions: int) -> np.ndarra
         return values.reshape(shape).copy()
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RunError(f"{path}: damaged ({error}); delete it to download it anew") from error
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """(28, 28) uint8.
+
+    Raises:
+        RunError: it is no image, or one of another kind.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            mode, (width, height), pixels = image.mode, image.size, np.array(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RunError(f"{path}: expected an image, it cannot be read as one ({error})") from error
+    if (mode, width, height) != ("L", SIDE, SIDE):
+        raise RunError(f"{path}: expected {SIDE} x {SIDE} grey pixels of 8 bits (mode L), got "
+                       f"{width} x {height} of mode {mode}")
+    return pixels
 
 
 def _download(data_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The progress bar of an epoch, whole at 80 columns, and lines written above it."""
+"""The progress bars of an epoch and a validation, whole at 80 columns, and lines above them."""
 
 import os
 import sys
@@ -40,6 +40,11 @@ class ProgressBar:
         """One more batch is finished."""
         if self._bar is not None:
             self._bar.update()
+
+    def refresh(self) -> None:
+        """Shows where it is now, not only after a while."""
+        if self._bar is not None:
+            self._bar.refresh()
 
     def show(self, *figures: str) -> None:
         """Puts figures beside the label, from the next update on: as many, from the first on, as

@@ -52,7 +52,7 @@ class TensorboardWriter:
             module = self._backend()
             if module is None:
                 self.enabled = False
-                self.logger.warning("TensorBoard is not installed: training goes on without it. "
+                self.logger.warning("TensorBoard is not installed: the run goes on without it. "
                                     "To have it, pip install tensorboard, or set "
                                     "trainer.tensorboard to false")
             else:

@@ -83,7 +83,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="only these runs; * stands for any text, state=failed is enough; repeatable")
     add("--last", type=int, metavar="N", help="only the N newest runs")
     add("--sort", metavar="KEY", help="lowest first; else the best first, or the newest")
-    add("--desc", action="store_true", help="the other way round")
+    add("--desc", action="store_true", help="with --sort: highest first")
     add("--columns", action="append", default=[], metavar="KEY,...", help="what to show")
     add("--each", action="store_true", help="a row for each run")
     add("--csv", type=Path, metavar="FILE", help="all columns of each run; duration in seconds")
@@ -92,6 +92,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.out is not None and not args.plot:
         parser.error("--out needs --plot NAME")
+    if args.desc and not args.sort:
+        parser.error("--desc puts the highest of --sort KEY first; without --sort the best run is "
+                     "first, whichever way that is")
     if args.last is not None and args.last < 1:
         parser.error(f"--last expects at least 1 run, got {args.last}")
     return args
@@ -140,9 +143,9 @@ def ordered(table: list[Row], key: str | None, is_descending: bool) -> list[Row]
     monitors = {row["monitor"] for row in table if is_figure(row["best"])}
     if key is None and len(monitors) == 1:
         key = "mean" if "mean" in table[0] else "best"
-        is_descending ^= str(*monitors).startswith("max")
+        is_descending = str(*monitors).startswith("max")
     elif key is None:
-        key, is_descending = "time", not is_descending
+        key, is_descending = "time", True
     there = [row for row in table if row.get(key) is not None and row[key] == row[key]]
     there.sort(key=WHEN, reverse=True)
     there.sort(key=lambda row: (0, row[key], "") if is_figure(row[key]) else (1, 0, str(row[key])),

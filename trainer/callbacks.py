@@ -1,12 +1,21 @@
-"""What is sent to TensorBoard once an epoch, beside the numbers."""
+"""What is sent to TensorBoard once an epoch, or once a run, beside the numbers."""
 
+import contextlib
+import copy
+import io
 import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any
+
+import torch
 
 from base.callback import Callback
 from utils.batches import tensors_in
 from utils.devices.parallel import unwrap_model
+from utils.devices.processes import num_processes
 from utils.devices.sharding import whole
+from utils.rng import preserved
 
 MAX_IMAGES = 32
 HISTOGRAM_BINS = 64
@@ -46,6 +55,41 @@ class ParameterHistograms(Callback):
                                "them out", epoch, values.numel() - len(finite), name)
             if len(finite):
                 trainer.writer.add_histogram(name, finite, bins=HISTOGRAM_BINS)
+
+
+class ModelGraph(Callback):
+    """Shows the graph of the model once, as the first batch that is trained on goes through it.
+
+    A copy of the model is traced, in eval mode: the one that is trained stays as it is.
+    """
+
+    def __init__(self) -> None:
+        self._is_done = False
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        if self._is_done or not trainer.writer.enabled:
+            return
+        self._is_done = True
+        if num_processes() > 1:  # this one alone may not call a model that they share
+            logger.warning("trainer.log_graph: several processes train, there is no graph")
+            return
+        try:
+            with preserved(), torch.no_grad(), _silence():
+                model = copy.deepcopy(unwrap_model(trainer.model)).eval()
+                data = copy.deepcopy(trainer.split_batch(batch)[0])
+                trainer.writer.add_graph(model, (data,), use_strict_trace=False)
+        except Exception as error:  # of the model, of its copy or of the tracing
+            cause = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            logger.warning("trainer.log_graph: there is no graph, for the model cannot be traced "
+                           "(%s)", cause)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """What is printed, and warned of, is not shown: the tracing says its errors twice."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def first_images(batch: Any) -> Any:

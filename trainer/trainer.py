@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from base import BaseTrainer, Callback
-from trainer.callbacks import InputImages, ParameterHistograms
+from trainer.callbacks import InputImages, ModelGraph, ParameterHistograms
 from utils.batches import data_and_target
 
 
@@ -38,6 +38,8 @@ class Trainer(BaseTrainer):
             self.callbacks.add(InputImages())
         if self.settings.log_histograms:
             self.callbacks.add(ParameterHistograms())
+        if self.settings.log_graph:
+            self.callbacks.add(ModelGraph())
 
     @staticmethod
     def split_batch(batch: Any) -> tuple[Any, Any]:

@@ -59,6 +59,23 @@ def data_and_target(batch: Any) -> tuple[Any, Any]:
                    "say what the model gets by split_batch in trainer/trainer.py")
 
 
+def only_field(batch: Any) -> Any:
+    """What a model gets of a batch without targets: the only entry of a list or tuple, ``data`` of
+    a dict, else the batch itself.
+
+    Raises:
+        RunError: a list or tuple has more than one.
+    """
+    if isinstance(batch, Mapping) and "data" in batch:
+        return batch["data"]
+    if not isinstance(batch, (list, tuple)):
+        return batch
+    if len(batch) != 1:
+        raise RunError(f"expected batches without targets, got {shapes(batch)}: say what the model "
+                       "gets by predict_batch in trainer/trainer.py")
+    return batch[0]
+
+
 def num_samples(batch: Any) -> int:
     """Samples in a batch: the length of its first tensor, or of a list with an entry for each.
 

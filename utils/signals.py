@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -62,6 +63,13 @@ def ignore_stop_signals() -> None:
     """For loader workers: the terminal and schedulers signal the whole group, the main decides."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def init_worker(user_init: Callable[[int], None] | None, worker_id: int) -> None:
+    """What a loader's worker starts with: that, and a project's own."""
+    ignore_stop_signals()
+    if user_init is not None:
+        user_init(worker_id)
 
 
 @functools.cache

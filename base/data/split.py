@@ -37,6 +37,21 @@ def split_indices(indices: np.ndarray, split: float, *, seed: int,
     return np.sort(shuffled[num_valid:]), shuffled[:num_valid]
 
 
+def check_labels(num_samples: int, stratify: Sequence[Any] | None,
+                 groups: Sequence[Any] | None) -> None:
+    """Whether there is a class, or a group, for each sample of the data set.
+
+    Raises:
+        ValueError: there is not, or both were given.
+    """
+    for given, text in ((stratify, "stratify needs a class"), (groups, "groups needs one")):
+        if given is not None and len(given) != num_samples:
+            raise ValueError(f"{text} for each of the {num_samples} samples, got {len(given)}")
+    if stratify is not None and groups is not None:
+        raise ValueError("a split keeps groups together or classes' shares: give stratify or "
+                         "groups, not both")
+
+
 def _whole_groups(indices: np.ndarray, groups: np.ndarray,
                   num_valid: int) -> tuple[np.ndarray, int]:
     """Reorders so that groups stand together, in the order of their first samples; and how many

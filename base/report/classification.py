@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from base.report.files import write_figure, write_table
-from base.report.predictions import Classified, index_of
+from base.report.results import Classified, index_of
 from base.report.samples import images_of
 from logger.console import WIDTH, shortened
 

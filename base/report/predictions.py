@@ -1,71 +1,17 @@
 """What a model said of a whole data set: collected batch by batch, within a bound of memory."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from base.report.results import Classified, Measured
 from utils.batches import shapes
 
-MAX_ENTRIES = 20_000_000  # numbers that are kept: 80 MB
+MAX_ENTRIES = 20_000_000  # numbers that are kept: 80 MB, in float64 twice as much
 MAX_CLASSES = 2000  # their table of confusions has 4 million counts
 SUM_TOLERANCE = 0.01  # of probabilities in half precision
-
-
-@dataclass
-class Classified:
-    """The predictions of a classifier.
-
-    Attributes:
-        confusion: (classes, classes) counts; rows are targets, columns predictions.
-        precision, recall, f1: (classes,) of each class; 0 where it is undefined.
-        scores: what the model gives: "probabilities", "log-probabilities" or "logits".
-        left_out: how many had no target among the classes, or NaN for a score.
-        one_each: whether there is one prediction for each sample, not for each pixel, token, ...
-        places: (n,) which prediction of the pass it was, from 0. It and what follows is None of a
-            set that is too large to keep.
-        target, prediction: (n,) classes.
-        confidence: (n,) float32, the probability of the predicted class.
-        probabilities: (n, classes) float32, where they were to be kept.
-    """
-
-    confusion: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
-    scores: str
-    left_out: int
-    one_each: bool
-    places: np.ndarray | None = None
-    target: np.ndarray | None = None
-    prediction: np.ndarray | None = None
-    confidence: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-
-
-@dataclass
-class Measured:
-    """The predictions of a regression.
-
-    Attributes:
-        places: (n,) which sample of the pass it was, from 0.
-        target, prediction: (n, values) float32.
-        left_out: how many samples had a NaN among them.
-    """
-
-    places: np.ndarray
-    target: np.ndarray
-    prediction: np.ndarray
-    left_out: int
-
-
-def index_of(found: Classified | Measured, place: int, indices: Sequence[int] | None) -> int:
-    """The data set's index of a kept sample, or its number where indices are not known."""
-    number = int(found.places[place])  # type: ignore[index]
-    return number if indices is None else indices[number]
 
 
 class Predictions:
@@ -81,7 +27,7 @@ class Predictions:
 
     Args:
         max_entries: numbers to keep. Of a classifier's larger set only the confusions are counted.
-        keep_scores: keep the probabilities of all classes.
+        keep_scores: keep the probabilities of all classes, if there is room for them as well.
 
     Attributes:
         num_samples: seen so far.
@@ -148,7 +94,7 @@ class Predictions:
             return
         self._has_integers = not target.is_floating_point()
         self._values.append(tuple(  # type: ignore[arg-type]
-            values.detach().float().cpu().reshape(len(target), -1)  # waits for the device
+            torch.from_numpy(as_numbers(values)).reshape(len(target), -1)
             for values in (output, target)))
 
     def _of_classes(self, classes: "_Classes") -> Classified | None:
@@ -169,7 +115,10 @@ class Predictions:
         if is_either and (self._has_integers or len(target.unique()) == 2):
             classes = _Classes(2, self.max_entries, keep_scores=self.keep_scores)
             classes.may_be["log-probabilities"] = False  # of one score only
-            classes.add(_two_scores(output[:, 0]), target[:, 0].long())
+            scores = output[:, 0].float()
+            known = scores[~scores.isnan()]
+            is_probability = bool(((known >= 0) & (known <= 1)).all())
+            classes.add(two_scores(scores, is_probability=is_probability), target[:, 0].long())
             return self._of_classes(classes)
         known = ~(output.isnan() | target.isnan()).any(dim=1)
         if not known.any():
@@ -201,11 +150,12 @@ class _Classes:
             "confusion": MulticlassConfusionMatrix(num_classes, validate_args=False),
             "precision": MulticlassPrecision(**of_each), "recall": MulticlassRecall(**of_each),
             "f1": MulticlassF1Score(**of_each)})
-        self.max_entries, self.keep_scores = max_entries, keep_scores
-        self.num_entries = self.num_seen = self.left_out = 0
+        self.max_entries = max_entries
+        self.num_entries = self.num_scores = self.num_seen = self.left_out = 0
         self.may_be = {"probabilities": True, "log-probabilities": True}
         self.one_each = True
         self.kept: list[tuple[Tensor, ...]] | None = []
+        self.scores: list[Tensor] | None = [] if keep_scores else None
 
     def add(self, output: Tensor, target: Tensor) -> None:
         """(n, classes, ...) scores and (n, ...) classes."""
@@ -225,8 +175,8 @@ class _Classes:
         self._narrow(scores, log_sum)
         self.counts.update(prediction.cpu(), target.cpu())  # waits for the device
         of_logits = (highest - log_sum).exp().nan_to_num(0.0)  # all -inf
-        self._keep(places, target, prediction, highest, of_logits,
-                   *([scores] if self.keep_scores else []))
+        self._keep(places, target, prediction, highest, of_logits)
+        self._keep_scores(scores)
 
     def _narrow(self, scores: Tensor, log_sum: Tensor) -> None:
         """Rules out what the scores cannot be."""
@@ -243,6 +193,14 @@ class _Classes:
         if self.kept is not None:
             self.kept.append(tuple(value.cpu() for value in values))
 
+    def _keep_scores(self, scores: Tensor) -> None:
+        """As long as there is room beside the rest."""
+        self.num_scores += scores.numel()
+        if self.num_entries + self.num_scores > self.max_entries:
+            self.scores = None
+        if self.scores is not None:
+            self.scores.append(scores.cpu())
+
     def result(self) -> Classified:
         values = {name: value.numpy() for name, value in self.counts.compute().items()}
         scores = next((name for name, is_it in self.may_be.items() if is_it), "logits")
@@ -251,13 +209,14 @@ class _Classes:
         if self.kept is None:
             return result
         columns = [torch.cat(parts) for parts in zip(*self.kept, strict=True)]
-        places, target, prediction, as_probability, as_logit, *rest = columns
+        places, target, prediction, as_probability, as_logit = columns
         is_ready = scores == "probabilities"
         result.places, result.target = places.numpy(), target.numpy()
         result.prediction = prediction.numpy()
         result.confidence = (as_probability if is_ready else as_logit).clamp(0, 1).numpy()
-        for all_scores in rest:
-            result.probabilities = (all_scores if is_ready else all_scores.softmax(dim=1)).numpy()
+        if self.scores is not None:
+            of_all = torch.cat(self.scores)
+            result.probabilities = (of_all if is_ready else of_all.softmax(dim=1)).numpy()
         return result
 
 
@@ -281,8 +240,14 @@ def _sizes(values: Tensor) -> list[int]:
     return [size for size in values.shape[1:] if size != 1]
 
 
-def _two_scores(scores: Tensor) -> Tensor:
+def two_scores(scores: Tensor, *, is_probability: bool) -> Tensor:
     """(n,) scores of class 1 as (n, 2) probabilities, or as logits: 0 for class 0."""
-    known = scores[~scores.isnan()]
-    is_probability = bool(((known >= 0) & (known <= 1)).all())
     return torch.stack([1 - scores if is_probability else torch.zeros_like(scores), scores], dim=1)
+
+
+def as_numbers(values: Tensor) -> np.ndarray:
+    """As float32 where that holds them, else float64: of that type, or large integers."""
+    is_exact = torch.promote_types(values.dtype, torch.float32) == torch.float32 and (
+        values.is_floating_point() or values.dtype.itemsize <= 2)
+    cpu = values.detach().cpu()  # waits for the device
+    return (cpu.float() if is_exact else cpu.double()).numpy()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from base.report.files import write_figure, write_table
-from base.report.predictions import Measured, index_of
+from base.report.results import Measured, index_of
 
 MOST_OUTPUTS = 20  # values of a sample that are told one by one
 NUM_LARGEST = 1000
@@ -30,7 +30,7 @@ def summary(found: Measured) -> dict[str, Any]:
 
 def _errors(target: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
     target = target.astype(np.float64)
-    error = prediction - target
+    error = prediction.astype(np.float64) - target
     spread = float(((target - target.mean()) ** 2).sum())
     squares = float((error ** 2).sum())
     values = {"r2": 1 - squares / spread if spread else None,
@@ -68,8 +68,8 @@ def write_files(found: Measured, folder: Path, *, indices: Sequence[int] | None)
     largest = np.argsort(-np.abs(error), axis=None, kind="stable")[:NUM_LARGEST]
     num_outputs = error.shape[1]
     rows = [(index_of(found, place, indices), *([value] if num_outputs > 1 else []),
-             _text(found.target[place, value]), _text(found.prediction[place, value]),
-             _text(error[place, value]))
+             value_text(found.target[place, value]), value_text(found.prediction[place, value]),
+             f"{error[place, value]:.9g}")
             for place, value in (divmod(int(flat), num_outputs) for flat in largest)]
     write_table(folder / "largest_errors.csv", (
         "index", *(["value"] if num_outputs > 1 else []), "target", "prediction", "error"), rows)
@@ -79,11 +79,12 @@ def write_predictions(found: Measured, path: Path, *, indices: Sequence[int] | N
     """A table of all samples."""
     names = [f"_{index}" for index in range(found.target.shape[1])]
     names = names if len(names) > 1 else [""]
-    rows = ((index_of(found, place, indices), *map(_text, found.target[place]),
-             *map(_text, found.prediction[place])) for place in range(len(found.target)))
+    rows = ((index_of(found, place, indices), *map(value_text, found.target[place]),
+             *map(value_text, found.prediction[place])) for place in range(len(found.target)))
     write_table(path, ("index", *(f"target{name}" for name in names),
                        *(f"prediction{name}" for name in names)), rows)
 
 
-def _text(value: Any) -> str:
-    return f"{float(value):.9g}"  # float32 has no more digits
+def value_text(value: Any) -> str:
+    """With all digits that the number has."""
+    return f"{float(value):{'.9g' if value.dtype == np.float32 else '.17g'}}"

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from base.report import classification, regression
+from base.report.events import write_events
 from base.report.files import make_folder, remove
-from base.report.predictions import Classified, Measured, Predictions
+from base.report.predictions import Predictions
+from base.report.results import Classified, Measured
 from base.report.samples import class_names, indices_of
+from logger.visualization import TensorboardWriter
 from utils.config.json_file import replace_json
 from utils.devices.processes import num_processes
 
@@ -60,7 +63,8 @@ def watched(trainer: Any, *, keep_scores: bool = False) -> Iterator[Predictions]
 
 
 def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[str, Any],
-                 classes_of: Sequence[Any] = (), predictions: Path | None = None) -> None:
+                 classes_of: Sequence[Any] = (), predictions: Path | None = None,
+                 writer: TensorboardWriter | None = None) -> None:
     """Tells and writes what was seen, or says in one line why there is nothing.
 
     Args:
@@ -70,6 +74,7 @@ def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[st
             are, 0 where a loop of one's own does not count them.
         classes_of: loaders that, or whose data sets, may name the ``classes``.
         predictions: for a table of all predictions.
+        writer: for TensorBoard; of a classifier it gets confusions and curves.
 
     Raises:
         RunError: a file cannot be written.
@@ -93,6 +98,8 @@ def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[st
         names = class_names(classes_of, len(found.confusion))
         _report_classes(found, folder, about, names=names, indices=indices,
                         dataset=getattr(loader, "dataset", None))
+        if writer is not None:
+            write_events(found, writer, folder.name, names)
         if predictions is not None:
             problem = classification.write_predictions(found, predictions, names=names,
                                                        indices=indices)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.timing import in_turns
+from benchmarks.timing import StepByStep, epochs_of, in_turns
 from parse_config import ConfigParser
 from tests.framework.conftest import ROOT
 from trainer import Trainer
@@ -38,6 +38,43 @@ def test_loops_that_take_turns_run_whole_epochs_in_slices(tmp_path: Path) -> Non
     assert "".join(steps) == "ttbbttbbtb" * 3  # one round is not counted
     assert {name: len(taken) for name, taken in times.items()} == {"template": 2, "bare": 2}
     assert min(min(taken) for taken in times.values()) > 0
+
+
+def test_trainers_take_turns_with_each_other(tmp_path: Path) -> None:
+    steps: list[str] = []
+
+    class Noting(Trainer):
+        name = ""
+
+        def _train_step(self, batch, batch_idx):
+            steps.append(self.name)
+            return super()._train_step(batch, batch_idx)
+
+        def _valid_epoch(self, epoch):
+            steps.append(self.name.upper())
+            return super()._valid_epoch(epoch)
+
+    def trainer_of(name):
+        config = ConfigParser({"name": name, "n_gpu": 0, "trainer": {
+            "epochs": 10, "save_dir": str(tmp_path), "tensorboard": False}})
+        model, batches = nn.Linear(2, 2), [(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))]
+        trainer = Noting(model, nn.functional.cross_entropy, [],
+                         torch.optim.SGD(model.parameters(), lr=0.1), config, torch.device("cpu"),
+                         batches * 3, batches)
+        trainer.name = name
+        return trainer
+
+    times = in_turns(2, trainer_of("a"), 2, {"b": epochs_of(trainer_of("b"))})
+    assert "".join(steps) == "aabbaAbB" * 3
+    assert len(times["b"]) == 2 and min(times["b"]) > 0
+
+
+def test_error_of_a_trainer_that_takes_turns_is_raised() -> None:
+    def run():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(StepByStep().steps(run))
 
 
 def test_unknown_name_is_refused() -> None:

@@ -6,12 +6,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from base import BaseDataLoader, InMemoryDataset
+from base.data.inputs import read_rows
 from logger.trackers import Tracker
 from tests.framework.conftest import ROOT
 from utils.config.settings import table
@@ -147,6 +151,17 @@ def test_tracker_of_the_page_sends_what_a_run_gives(monkeypatch: pytest.MonkeyPa
     assert [name for name, _, _ in said] == ["set_tracking_uri", "set_experiment", "start_run",
                                              "log_dict", "log_metrics", "end_run"]
     assert said[2][2] == {"run_name": "first"} and said[4][2] == {"step": 10}
+
+
+def test_inputs_of_the_page_are_read(tmp_path: Path) -> None:
+    block = next(text for kind, text in BLOCK.findall(WATCH) if "def inputs_of" in text)
+    names: dict[str, Any] = {"Any": Any, "InMemoryDataset": InMemoryDataset, "Path": Path,
+                             "np": np, "read_rows": read_rows}
+    exec(textwrap.dedent(block), names)
+    (tmp_path / "rows.csv").write_text("1,2,3,4\n5,6,7,8.5\n")
+    dataset, rows = names["inputs_of"](None, tmp_path / "rows.csv")
+    assert rows == ["0", "1"]
+    assert next(iter(BaseDataLoader(dataset, 2)))[0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8.5]]
 
 
 def test_pictures_of_the_pages_are_there() -> None:

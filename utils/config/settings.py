@@ -72,6 +72,8 @@ class TrainerConfig(Settings):
         "Send the first input images of each epoch to TensorBoard."))
     log_histograms: bool = Field(True, description=(
         "Send histograms of all parameters to TensorBoard once an epoch."))
+    log_graph: bool = Field(False, description=(
+        "Send the model's graph to TensorBoard, traced with the first batch of the run."))
     profile_steps: int = Field(0, ge=0, le=1000, description=(
         "Training steps to profile once, after the first five: where their time goes is told, a "
         "trace is written to `trace.json.gz` in the log folder; 0: none."))

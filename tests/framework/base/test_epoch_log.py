@@ -1,5 +1,8 @@
 """What is told of an epoch, in it and after it."""
 
+import contextlib
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,65 @@ def test_lr_is_sent_where_it_changes(tmp_path: Path, schedule: str, steps: list[
     trainer.epochs, trainer.writer = 1, Writer()
     trainer.train()
     assert [step for _, name, step in trainer.writer.scalars if name == "lr"] == steps
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("options", "labels"), [
+    ({}, {"epoch 1", "epoch 2", "validation"}),
+    ({"verbosity": 1}, set()), ({"verbosity": 0}, set()),
+    ({"validation": 0.0}, {"epoch 1", "epoch 2"}),
+    ({"valid_steps": 4, "epochs": 1}, {"to step 4", "to step 8", "validation"})], ids=str)
+def test_validation_has_a_bar_on_a_terminal_as_training_has(
+        tmp_path: Path, monkeypatch: Any, options: dict[str, Any], labels: set[str]) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    train(tmp_path, **{"verbosity": 2, "monitor": "off", **options})
+    shown = re.findall(r"(epoch \d+|to step \d+|validation)[^|\n]*\|[^|]*\| +\d+%",
+                       screen.getvalue())
+    assert set(shown) == labels
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_bar_of_a_validation_counts_its_batches_and_is_taken_away(
+        tmp_path: Path, monkeypatch: Any, is_failing: bool) -> None:
+    """However it ends."""
+    bars: list[Any] = []
+
+    class Bar:
+        def __init__(self, **options: Any) -> None:
+            self.total, self.label = options["total"], options["desc"]
+            self.count, self.is_open = 0, True
+            bars.append(self)
+
+        def update(self) -> None:
+            self.count += 1
+
+        def close(self) -> None:
+            self.is_open = False
+
+        def set_description_str(self, *_: Any, **__: Any) -> None: ...
+
+        def refresh(self) -> None: ...
+
+        @staticmethod
+        def write(text: str, file: Any) -> None: ...
+
+    class Ending(Callback):
+        def on_valid_batch_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+            if is_failing:
+                raise ZeroDivisionError
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    with contextlib.suppress(ZeroDivisionError):
+        train(tmp_path, verbosity=2, epochs=1, batch_size=2, callbacks=(Ending(),))
+    valid, = (bar for bar in bars if bar.label == "validation")
+    assert valid.total == 4 and valid.count == (0 if is_failing else 4)
+    assert not any(bar.is_open for bar in bars)
 
 
 def test_epoch_is_sent_with_its_step_and_tables_are_not() -> None:

@@ -76,6 +76,7 @@ def test_totals_tell_what_is_trained_and_what_is_needed() -> None:
     table = layer_table(model, step(model), state_bytes=100)
     assert "parameters   146, of which 34 are trained" in table
     assert "FLOPs        1.02k in one forward" in table
+    assert "memory       at least 4.27 KiB on cpu to train with this batch:" in table
     assert "weights 584 B, gradients 136 B" in table
     # of 34 parameters; kept is the output of ReLU, 4 x 16 numbers, which the last layer needs too
     assert "optimizer 3.32 KiB, activations 256 B" in table

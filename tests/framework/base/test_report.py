@@ -15,7 +15,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from base import BaseDataLoader, InMemoryDataset
 from base.report import classification, regression, watched, write_report
-from base.report.predictions import Classified, Predictions
+from base.report.predictions import Predictions
+from base.report.results import Classified
 from base.report.samples import class_names, images_of, indices_of
 from utils.metric_tracker import MetricTracker
 
@@ -150,6 +151,16 @@ def test_regression_has_the_numbers_of_scikit_learn() -> None:
         metrics.mean_squared_error(target, output) ** 0.5, abs=1e-5)
     each = metrics.r2_score(target, output, multioutput="raw_values")
     assert [one["r2"] for one in values["outputs"]] == pytest.approx(each, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_values_that_float32_cannot_hold_are_not_rounded(tmp_path: Path, dtype: Any) -> None:
+    target = torch.tensor([1_000_000_001, 1_000_000_003], dtype=dtype)
+    seen = seen_of(target.double() + 1, target)
+    values = report(seen, None, tmp_path, predictions=tmp_path / "all.csv")
+    assert values["mae"] == values["rmse"] == 1 and values["r2"] == 0
+    assert [line["prediction"] for line in table(tmp_path / "all.csv")] == [
+        "1000000002", "1000000004"]
 
 
 def test_column_and_row_of_values_are_not_broadcast() -> None:

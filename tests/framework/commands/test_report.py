@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.framework.commands.files import Capture, Run, rows
+from tests.framework.commands.files import STEPS, Capture, Run, log_dir, rows
 from tests.framework.toy.data_loader.data_loaders import ToyDataLoader
 from tests.framework.toy.trainer import Trainer
 from utils.runs.checkpoint_file import read_checkpoint
@@ -128,6 +128,70 @@ def test_several_processes_have_no_report(trained: Path, in_process: Run, monkey
     assert in_process("test.py", "--resume", trained) == 0
     assert "one process alone" in capsys.readouterr().out
     assert not (trained / "reports").exists()
+
+
+def events_of(run: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(log_dir(run) / "test"), size_guidance={"tensors": 0}).Reload()
+
+
+def test_each_set_and_checkpoint_has_events_at_the_models_step(trained: Path,
+                                                               in_process: Run) -> None:
+    best = read_checkpoint(trained / "model_best.pth")["parts"]["counters"]["step"]
+    training = contents_of_events(trained)
+    for arguments in ((trained,), (trained, "--split", "valid"), (trained / "latest.pth",),
+                      (trained / "checkpoint-epoch1.pth",)):
+        assert in_process("test.py", "--resume", *arguments) == 0
+    events = events_of(trained)
+    names = {"model_best-test": best, "model_best-valid": best, "latest-test": 2 * STEPS,
+             "checkpoint-epoch1-test": STEPS}
+    assert {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]
+            } == {f"{name}/confusion": [step] for name, step in names.items()}
+    assert {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]
+            } == {f"{name}/pr/{number}": [step] for name, step in names.items()
+                  for number in range(3)}
+    assert contents_of_events(trained) == training
+
+
+def contents_of_events(run: Path) -> dict[Path, bytes]:
+    """Those of the training."""
+    return {path: path.read_bytes() for path in log_dir(run).glob("*tfevents*")}
+
+
+@pytest.mark.parametrize("case", ["off", "elsewhere", "regression"])
+def test_there_are_no_events_where_none_are_wanted(trained: Path, tmp_path: Path, in_process: Run,
+                                                   monkeypatch: Any, case: str) -> None:
+    checkpoint, arguments = trained / "latest.pth", []
+    if case == "off":
+        arguments = ["trainer.tensorboard=false"]
+    elif case == "elsewhere":
+        checkpoint = tmp_path / "elsewhere.pth"
+        checkpoint.write_bytes((trained / "latest.pth").read_bytes())
+    else:
+        monkeypatch.setattr(Trainer, "report_of", staticmethod(lambda output, target: (
+            output[:, 0], target.float())), raising=False)
+    before = set(tmp_path.rglob("*tfevents*"))
+    assert in_process("test.py", "--resume", checkpoint, *arguments) == 0
+    assert set(tmp_path.rglob("*tfevents*")) == before
+    assert len(list((tmp_path / "saved" / "log" / "Toy").iterdir())) == 1
+
+
+def test_events_that_cannot_be_written_are_told_and_end_nothing(trained: Path, in_process: Run,
+                                                                capsys: Capture) -> None:
+    (log_dir(trained) / "test").write_text("a file where the folder would be")
+    assert in_process("test.py", "--resume", trained) == 0
+    assert "TensorBoard's events cannot be written" in capsys.readouterr().out
+    assert (trained / "reports" / "model_best-test" / "confusion.png").exists()
+    assert (trained / "model_best.test.json").exists()
+
+
+def test_without_tensorboard_there_is_the_rest_of_the_report(trained: Path, in_process: Run,
+                                                             monkeypatch: Any) -> None:
+    monkeypatch.setattr("logger.visualization.BACKENDS", ("no_such_package",))
+    assert in_process("test.py", "--resume", trained) == 0
+    assert not (log_dir(trained) / "test").exists()
+    assert (trained / "reports" / "model_best-test" / "confusion.png").exists()
 
 
 @pytest.mark.parametrize(("arguments", "text"), [

@@ -76,3 +76,14 @@ def test_there_is_no_bar_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
     assert not write_above("text", sys.stdout)
     bar.close()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_validation_of_a_run_has_a_whole_bar_below_that_of_training(tmp_path: Path) -> None:
+    code = ("from pathlib import Path; from tests.framework.tiny_run import train; "
+            f"train(Path({str(tmp_path)!r}), verbosity=2, epochs=1)")
+    lines = re.split("[\r\n]|\x1b\\[A", on_a_terminal(code))
+    bars = [line for line in lines if "|" in line]
+    assert any(line.startswith("validation |") for line in bars)
+    assert all(len(line) <= 80 and re.search(r"%.* left *$", line) for line in bars)
+    assert "%" not in "".join(lines[-3:])

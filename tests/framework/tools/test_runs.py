@@ -244,6 +244,17 @@ def test_what_there_is_not_is_a_mistake(tmp_path: Path, options: list[str], mess
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(("options", "message"), [
+    (["--desc"], "--desc puts the highest of --sort KEY first"),
+    (["--out", "a.png"], "--plot NAME"), (["--last", "0"], "at least 1 run, got 0")])
+def test_option_that_has_no_effect_is_a_mistake(tmp_path: Path, capsys: Capture,
+                                                options: list[str], message: str) -> None:
+    ended_run(tmp_path, "a")
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / "saved"), *options])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_no_run_chosen_is_told(tmp_path: Path) -> None:
     ended_run(tmp_path, "a")
     with pytest.raises(RunError, match=r"none of 1 runs .* has seed=5"):

@@ -1,10 +1,12 @@
 """Small images, a bright row of which tells the class."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from base import BaseDataLoader, InMemoryDataset
+from base.data.inputs import read_rows
 
 
 class ToyDataLoader(BaseDataLoader):
@@ -23,6 +25,12 @@ class ToyDataLoader(BaseDataLoader):
         images[torch.arange(count), 0, 2 * targets + 1] += 1.0
         dataset = InMemoryDataset(images, targets, transform=add_noise)
         super().__init__(dataset, batch_size, shuffle, validation_split, num_workers, **options)
+
+    def inputs_of(self, path: Path) -> tuple[InMemoryDataset, list[str]]:
+        """Rows of 64 pixels."""
+        rows, names = read_rows(path, 64)
+        images = torch.from_numpy(rows).float().reshape(-1, 1, 8, 8)
+        return InMemoryDataset(images, transform=add_noise), names
 
 
 def add_noise(images: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,7 @@ WRONG_VALUES = [  # key, wrong types, values out of range
     ("trainer.log_steps", ["1", 1.5, None, True], [0]),
     ("trainer.log_images", [1, "no", None], []),
     ("trainer.log_histograms", [1, "no", None], []),
+    ("trainer.log_graph", [1, "no", None], []),
     ("trainer.len_epoch", ["1", 1.5, True], [0]),
     ("trainer.overfit_batches", ["1", 1.5, True, []], [0]),
     ("trainer.max_seconds", ["1", True, []], [0, -1.0, float("inf")]),
