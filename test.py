@@ -39,11 +39,8 @@ def main(config: ConfigParser, split: str = "test",
         ask_for_test_set(config)
     elif "drop_last" in (config["data_loader"].get("args") or {}):
         config["data_loader"]["args"]["drop_last"] = False
-    has_events = config.trainer.tensorboard
-    config["lr_scheduler"] = None
-    config["trainer"].update(tensorboard=False, overfit_batches=None)
-    if num_processes() == 1:  # whatever it was trained with
-        config["trainer"]["strategy"] = "auto"
+    has_events = config.trainer.tensorboard and config.folder.goes_on
+    only_evaluates(config)
     with one_run(config):
         logs = config.folder.log_dir
         # in a folder of their own: TensorBoard reads one file of a folder after the other, and
@@ -73,7 +70,6 @@ def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -
         predictions: the CSV file to write; None is one beside the checkpoint.
     """
     from base.report.predict import predict_inputs
-    from utils.devices.processes import num_processes
     from utils.runs.one_run import one_run
 
     check_folder(predictions)
@@ -84,8 +80,7 @@ def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -
                           f"{num_processes()}: start test.py without torchrun")
     logger = config.get_logger("test")
     ask_for_test_set(config)
-    config["lr_scheduler"] = None
-    config["trainer"].update(tensorboard=False, overfit_batches=None)
+    only_evaluates(config)
     checkpoint = Path(str(config.resume))
     table = predictions or (
         checkpoint.parent / "reports" / f"{checkpoint.stem}-predict" / "predictions.csv")
@@ -94,6 +89,14 @@ def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -
         count = predict_inputs(trainer, path, table)
     logger.info("%d predictions of the model of epoch %d: %s", count, trainer.counters.epoch, table)
     return table
+
+
+def only_evaluates(config: ConfigParser) -> None:
+    """Leaves out what only training needs."""
+    config["lr_scheduler"] = None
+    config["trainer"].update(tensorboard=False, overfit_batches=None)
+    if num_processes() == 1:  # whatever it was trained with
+        config["trainer"]["strategy"] = "auto"
 
 
 def check_folder(predictions: Path | None) -> None:

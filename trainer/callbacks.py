@@ -43,6 +43,8 @@ class ParameterHistograms(Callback):
     adds_to_log = False
 
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
+        if not trainer.settings.tensorboard:
+            return
         trainer.writer.step = trainer.counters.step
         for name, parameter in unwrap_model(trainer.model).named_parameters():
             values = whole(parameter.detach())  # by all processes, of which one writes

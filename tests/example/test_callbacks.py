@@ -24,7 +24,7 @@ class Writer:
 
 def trainer_of(model=None, enabled=True):
     return SimpleNamespace(writer=Writer(enabled), model=model, counters=SimpleNamespace(step=7),
-                           trackers=Trackers())
+                           trackers=Trackers(), settings=SimpleNamespace(tensorboard=True))
 
 
 def test_images_come_once_an_epoch():
