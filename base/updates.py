@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from utils.devices.precision import autocast, make_scaler, outside_autocast
-from utils.devices.reduction import Reduction
+from utils.devices.reduction import Reduction, Sharded
 from utils.devices.sharding import whole
 from utils.devices.shared_weights import sum_gradients
-from utils.errors import ConfigError
+from utils.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
 WANTED = ("trainer.accumulate, clip_grad_norm and precision fp16 work where _train_step calls "
@@ -215,10 +215,21 @@ class Updates:
         if self.is_plain:
             return {}
         return {"groups": {name: dict(vars(group)) for name, group in self.groups.items()},
+                "is_sharded": isinstance(self.reduction, Sharded),
                 "skipped": self.skipped,
                 "scaler": None if self.scaler is None else self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what waits for a step.
+
+        Raises:
+            CheckpointError: it waits in another way than it would here.
+        """
+        is_sharded = isinstance(self.reduction, Sharded)
+        if state["groups"] and state.get("is_sharded", False) != is_sharded:
+            raise CheckpointError("the run was stopped where batches wait for their step "
+                                  "(trainer.accumulate), and the strategy was changed to or from "
+                                  "fsdp2: go on as before, or from another checkpoint")
         for name, values in state["groups"].items():
             self.groups[name] = Group()
             means = [None if mean is None else (

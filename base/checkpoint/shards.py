@@ -12,7 +12,7 @@ import secrets
 import shutil
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PosixPath, PurePath, WindowsPath
 from typing import Any
 
@@ -46,7 +46,6 @@ def write_shards(state: dict[str, Any], folder: Path,
     import torch.distributed.checkpoint as dcp
 
     _check_all_finite(state, finite)
-
     tensors: dict[str, torch.Tensor] = {}
 
     def take(key: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -57,17 +56,32 @@ def write_shards(state: dict[str, Any], folder: Path,
 
     state = replaced(state, take)
     name = from_main(f"step{state['parts']['counters']['step']}-{secrets.token_hex(4)}")
-    path, error = folder / SHARDS / name, None
-    try:
-        path.mkdir(parents=True, exist_ok=True)
+    path = folder / SHARDS / name
+    checksums: dict[str, int] = {}
+
+    def write() -> None:
         dcp.save(tensors, checkpoint_id=path)
-        checksums = _checksums(path, [f"__{rank()}_*"] + [METADATA] * is_main_process())
-    except (OSError, dcp.CheckpointException) as caught:
-        error = f"{path}: could not be written ({str(caught).splitlines()[0][:300]})"
-    if error := next(filter(None, gathered(error)), None):
-        raise CheckpointError(f"{error}; earlier checkpoints are untouched")
+        checksums.update(_checksums(path, [f"__{rank()}_*"] + [METADATA] * is_main_process()))
+
+    _by_all(lambda: path.mkdir(parents=True, exist_ok=True), path)
+    _by_all(write, path)
     files = {file: values for part in gathered(checksums) for file, values in part.items()}
     return {**state, "shards": {"name": name, "files": files}}
+
+
+def _by_all(write: Callable[[], None], path: Path) -> None:
+    from torch.distributed.checkpoint import CheckpointException
+
+    problem = None
+    try:
+        write()
+    except CheckpointException as error:
+        problem = "; ".join({str(cause) for cause, _ in error.failures.values()})
+    except OSError as error:
+        problem = str(error)
+    if problem := next(filter(None, gathered(problem)), None):
+        raise CheckpointError(f"{path}: could not be written ({problem[:300]}); earlier "
+                              "checkpoints are untouched")
 
 
 def read_shards(content: dict[str, Any], checkpoint: Path,
@@ -138,6 +152,8 @@ def link_shards(source: Path, checkpoint: Path) -> None:
         return
     name = content["shards"]["name"]
     path, temporary = (checkpoint.parent / SHARDS / text for text in (name, f"{name}.tmp"))
+    if path.exists():  # another checkpoint names them too
+        return
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source.parent / SHARDS / name, temporary, copy_function=_link)

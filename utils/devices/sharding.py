@@ -10,6 +10,10 @@ from torch import nn
 from utils.devices.processes import is_main_process, num_processes
 from utils.errors import ConfigError
 
+# their running means are not to be rounded, and torch wants weights of the same type beside them
+IN_FLOAT32 = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d,
+              nn.InstanceNorm2d, nn.InstanceNorm3d)
+
 
 def shard(model: nn.Module, device: torch.device, precision: str = "fp32") -> nn.Module:
     """Divides a model's weights between all processes, in place: each keeps a part of each weight,
@@ -21,7 +25,8 @@ def shard(model: nn.Module, device: torch.device, precision: str = "fp32") -> nn
 
     Args:
         model: on the CPU, so that it need not fit into a device.
-        precision: "bf16" gathers and computes in that, and sums gradients in float32.
+        precision: "bf16" gathers and computes in that, and sums gradients in float32. Layers with
+            running means stay in float32.
 
     Raises:
         ConfigError: torch cannot divide it.
@@ -35,20 +40,40 @@ def shard(model: nn.Module, device: torch.device, precision: str = "fp32") -> nn
     # of the model itself as well, so that between two batches all weights are divided
     options: dict[str, Any] = {"mesh": init_device_mesh(device.type, (num_processes(),)),
                                "reshard_after_forward": True}
-    if precision == "bf16":
-        options["mp_policy"] = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     units = getattr(model, "fsdp_units", lambda: list(_blocks(model)))()
+    _check_units(model, units)
     weights = model.state_dict()
     try:
+        if precision == "bf16":
+            for layer in model.modules():
+                if isinstance(layer, IN_FLOAT32) and layer not in units:
+                    fully_shard(layer, **options)
+            options["mp_policy"] = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         for unit in units:
             fully_shard(unit, **options)
         fully_shard(model, **options)
-    except (ValueError, NotImplementedError, RuntimeError) as error:
+    except (ValueError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ConfigError(f"trainer.strategy: fsdp2 cannot divide this {class_name(model)}: "
                           f"{error}") from error
     model.load_state_dict(placed_state(weights, model))
     return model
+
+
+def _check_units(model: nn.Module, units: list[nn.Module]) -> None:
+    """Whether each weight is in one unit; one inside another has to come before it."""
+    inside = {module for unit in units for module in unit.modules()}
+    others = {weight for module in model.modules() if module not in inside
+              for weight in module.parameters(recurse=False)}
+    for index, unit in enumerate(units):
+        before = [one for one in units[:index] if one not in {*unit.modules()}]
+        shared = {*unit.parameters()} & others.union(*(one.parameters() for one in before))
+        if shared:
+            names = [name for name, weight in model.named_parameters() if weight in shared]
+            raise ConfigError(
+                f"trainer.strategy: fsdp2 divides this {class_name(model)} by blocks, and some of "
+                f"them share weights ({', '.join(names[:5])}): let its method fsdp_units() return "
+                "blocks that do not, inner ones first")
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -27,7 +27,7 @@ from tests.framework.toy.trainer import Trainer
 from utils.devices.parallel import place_model
 from utils.devices.processes import gathered, is_main_process, joined, num_processes, rank
 from utils.devices.sharding import whole
-from utils.errors import ConfigError, RunError
+from utils.errors import CheckpointError, ConfigError, RunError
 from utils.metric_tracker import MetricTracker
 from utils.rng import set_seed
 from utils.runs.one_run import one_run
@@ -115,7 +115,7 @@ class Auroc(BinaryAUROC):
 def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
             batches: int = 1, shuffle: bool = True, dropout: float = 0.0,
             is_stream: bool = False, metrics: Any = None, callbacks: Any = (),
-            unused: bool = False, loader: Any = None, overfit: int = 0,
+            unused: bool = False, loader: Any = None, overfit: int = 0, model: Any = None,
             **settings: Any) -> dict[str, Any]:
     """What came of a run. Of each global batch every process has its share, in so many batches."""
     config = ConfigParser({"name": "x", "seed": 3, "trainer": {
@@ -130,7 +130,8 @@ def trained(folder: Path, *, kind: Any = Trainer, resume: Path | None = None,
         valid = BaseDataLoader(Rows(VALID), 8)
         if overfit:
             loader = Copies(first_batches(loader, overfit))
-        model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
+        model = model() if model else nn.Sequential(
+            nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
         if unused:
             model[0].unused = nn.Parameter(torch.ones(3))
         is_divided = config.trainer.strategy == "fsdp2"
@@ -165,6 +166,49 @@ def resumed(folder: Path, **options: Any) -> dict[str, Any]:
     return {"whole": whole, "resumed": after, "code": code}
 
 
+class Normed(nn.Module):
+    """With running means, in blocks of which two are one, if so asked."""
+
+    def __init__(self, *, is_tied: bool = False) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([
+            nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)), nn.Tanh())
+            for _ in range(2)])
+        if is_tied:
+            self.blocks[1][0][0] = self.blocks[0][0][0]
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            rows = block(rows)
+        return self.head(rows)
+
+
+def strategy_changed(folder: Path, before: str, after: str) -> dict[str, Any]:
+    """Inside a group of batches that wait for their step."""
+    options = {"batches": 2, "accumulate": 3}
+    try:
+        trained(folder, callbacks=(StopAt(4),), strategy=before, **options)
+    except SystemExit:
+        latest = folder / "models" / "x" / "run" / "latest.pth"
+        return fails(folder, callbacks=(StopAt(None),), strategy=after, resume=latest, **options)
+    return {}
+
+
+def unwritable(folder: Path) -> dict[str, Any]:
+    """The last process cannot make the folder of its shards."""
+    class Full(type(folder)):  # type: ignore[misc]
+        def mkdir(self, *args: Any, **options: Any) -> None:
+            if "shards" in self.parts and rank() == num_processes() - 1:
+                raise OSError(28, "No space left on device")
+            super().mkdir(*args, **options)
+
+    class Unwritable(Trainer):
+        checkpoint_dir = property(lambda self: Full(self.saver.directory))
+
+    return fails(folder, strategy="fsdp2", sharded_checkpoints=True, kind=Unwritable)
+
+
 def sampled() -> Any:
     """A sampler that gives each process a share already."""
     return BaseDataLoader(Rows(), 12, sampler=DistributedSampler(
@@ -188,7 +232,7 @@ def fails(folder: Path, **options: Any) -> dict[str, Any]:
     """What is said of a run that all processes end together."""
     try:
         trained(folder, **options)
-    except (RunError, ConfigError, SystemExit) as error:
+    except (RunError, ConfigError, CheckpointError, SystemExit) as error:
         return {"error": f"{type(error).__name__}: {error}", "all": gathered(str(error))}
     return {}
 
@@ -392,6 +436,13 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
         async_save=True, keep_last=1),
     "fsdp2 goes back by itself": lambda folder: fails(folder, strategy="fsdp2",
                                                       kind=GoesBackByItself),
+    "resumed, fsdp2 in bf16": lambda folder: resumed(folder, strategy="fsdp2", precision="bf16",
+                                                     model=Normed),
+    "fsdp2, tied": lambda folder: fails(folder, strategy="fsdp2",
+                                        model=functools.partial(Normed, is_tied=True)),
+    "to fsdp2": lambda folder: strategy_changed(folder, "auto", "fsdp2"),
+    "from fsdp2": lambda folder: strategy_changed(folder, "fsdp2", "ddp"),
+    "fsdp2, full disk": unwritable,
     "fsdp2 in fp16": lambda folder: fails(folder, strategy="fsdp2", precision="fp16"),
     "fsdp2, two nets": lambda folder: fails(folder, strategy="fsdp2", kind=TwoNetworks),
     "buffers": lambda folder: trained(folder, kind=KeepsABuffer),

@@ -103,6 +103,10 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ("evaluates all", "ConfigError: the data to evaluate: a DataLoader gives each"),
     ("fsdp2 goes back by itself", "ConfigError: trainer.strategy: fsdp2 works where _train_step"),
     ("fsdp2, two nets", "ConfigError: trainer.strategy: fsdp2 divides the weights of the model"),
+    ("fsdp2, tied", "ConfigError: trainer.strategy: fsdp2 divides this Normed by blocks, and"),
+    ("to fsdp2", "the strategy was changed to or from fsdp2"),
+    ("from fsdp2", "the strategy was changed to or from fsdp2"),
+    ("fsdp2, full disk", "could not be written ([Errno 28] No space left on device); earlier"),
     ("fsdp2 in fp16", "ConfigError: trainer.precision: fp16 does not go with"),
     ("time is up", "SystemExit: 124")])
 def test_all_processes_end_together(together: Any, name: str, text: str) -> None:

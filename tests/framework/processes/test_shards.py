@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from base.checkpoint.shards import read_shards
+from base.checkpoint.shards import link_shards, read_shards
 from tests.framework.processes.jobs import JOBS
 from tests.framework.processes.test_numbers import started
 from tools.convert_checkpoint import convert
 from utils.errors import CheckpointError
-from utils.runs.checkpoint_file import read_checkpoint, write_checkpoint
+from utils.runs.checkpoint_file import link_checkpoint, read_checkpoint, write_checkpoint
 from utils.runs.find_checkpoint import find_checkpoint
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -66,6 +66,16 @@ def test_converted_file_is_one_of_its_own(run: Path, tmp_path: Path) -> None:
     assert "shards" not in content
     for key, value in expected["state_dict"].items():
         assert torch.equal(content["state_dict"][key], value)
+
+
+def test_shards_come_along_into_another_folder_once(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for name in ("latest.pth", "model_best.pth"):
+        link_shards(run / name, tmp_path / "other" / name)
+        link_checkpoint(run / name, tmp_path / "other" / name)
+    shutil.rmtree(run)
+    assert whole(tmp_path / "other/latest.pth") and whole(tmp_path / "other/model_best.pth")
+    assert len(list((tmp_path / "other/shards").iterdir())) == 1
 
 
 def test_another_number_of_processes_goes_on(folder: Path) -> None:
