@@ -106,13 +106,17 @@ def reduction_of(trainer: Any, settings: Any) -> Reduction | None:
     if num_processes() == 1:
         return None
     model, exchange = trainer.model, trainer._exchange
+
+    def parameters() -> list[nn.Parameter]:
+        return [one for _, part in each(trainer.optimizer) for one in parameters_of(part)]
+
     is_simple = settings.accumulate == 1 and not isinstance(trainer.optimizer, (dict, list, tuple))
     if is_sharded(model):
         reduction: Reduction = Sharded(model, exchange.counts)
     elif isinstance(model, nn.parallel.DistributedDataParallel):
-        reduction = Overlapped(model, exchange.share, is_on=is_simple)
+        reduction = Overlapped(model, exchange.share, parameters, is_on=is_simple)
     else:
-        reduction = Reduction()
+        reduction = Reduction(parameters)
     exchange.needs_counts = reduction.needs_counts
     return reduction
 

@@ -13,7 +13,7 @@ from utils.devices.precision import autocast, make_scaler, outside_autocast
 from utils.devices.reduction import Reduction, Sharded
 from utils.devices.sharding import whole
 from utils.devices.shared_weights import sum_gradients
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 WANTED = ("trainer.accumulate, clip_grad_norm and precision fp16 work where _train_step calls "
@@ -116,10 +116,12 @@ class Updates:
             loss = self.reduction.weighted(loss)
         if self.precision == "fp32":
             loss.backward()
-            return
-        self._has_scaled = True
-        with outside_autocast(self.precision, self.device):
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        else:
+            self._has_scaled = True
+            with outside_autocast(self.precision, self.device):
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        if self.reduction is not None:
+            self.reduction.after_backward()
 
     def step(self, name: str, optimizer: Any) -> torch.Tensor | None:
         """The step of an optimizer, if one is due; the norm of its gradients, if that is limited.
@@ -134,6 +136,8 @@ class Updates:
             optimizer.step()
             return None
         parameters = parameters_of(optimizer)
+        if self.reduction is not None:
+            self.reduction.before_step(parameters)
         if self.scaler is not None:
             self._unscale(name, optimizer, parameters)
         if name in self.groups and not self.groups[name].fits(parameters):
@@ -200,6 +204,11 @@ class Updates:
         return made
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether what waits is of the samples of all processes, else of this one's."""
+        return isinstance(self.reduction, Sharded)
+
+    @property
     def num_waiting(self) -> int:
         """Batches that wait for a step."""
         return num_waiting({name: vars(group) for name, group in self.groups.items()})
@@ -215,21 +224,11 @@ class Updates:
         if self.is_plain:
             return {}
         return {"groups": {name: dict(vars(group)) for name, group in self.groups.items()},
-                "is_sharded": isinstance(self.reduction, Sharded),
+                "is_sharded": self.is_sharded,
                 "skipped": self.skipped,
                 "scaler": None if self.scaler is None else self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes what waits for a step.
-
-        Raises:
-            CheckpointError: it waits in another way than it would here.
-        """
-        is_sharded = isinstance(self.reduction, Sharded)
-        if state["groups"] and state.get("is_sharded", False) != is_sharded:
-            raise CheckpointError("the run was stopped where batches wait for their step "
-                                  "(trainer.accumulate), and the strategy was changed to or from "
-                                  "fsdp2: go on as before, or from another checkpoint")
         for name, values in state["groups"].items():
             self.groups[name] = Group()
             means = [None if mean is None else (

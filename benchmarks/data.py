@@ -91,13 +91,14 @@ def gpt(rounds: int) -> dict[str, Any]:
     args = config["arch"]["args"]
     windows = torch.randint(0, 256, (40 * 16, args["context"] + 1), dtype=torch.uint8,
                             generator=torch.Generator().manual_seed(1))
-    bare = GptLoop(model.Gpt(**args), windows, 16, trainer_of.MAX_NORM)
+    max_norm = config["trainer"]["clip_grad_norm"]
+    bare = GptLoop(model.Gpt(**args), windows, 16, max_norm)
     with tempfile.TemporaryDirectory() as folder:
         own = model.Gpt(**args)
         trainer = plain_trainer(
             folder, own, nn.functional.cross_entropy, torch.optim.AdamW(own.parameters(), lr=1e-3),
             BaseDataLoader(InMemoryDataset(windows), 16, shuffle=True),
-            kind=trainer_of.Trainer, verbosity=0, tensorboard=False)
+            kind=trainer_of.Trainer, verbosity=0, tensorboard=False, clip_grad_norm=max_norm)
         times = in_turns(rounds, trainer, 5, {"bare": bare.steps})
     return _rates(times, windows.numel())
 

@@ -64,6 +64,8 @@ class MetricTracker:
         n = float(n)  # numpy's numbers cannot go into a checkpoint
         if n == 0:  # a mean over nothing is NaN
             return
+        if hasattr(value, "full_tensor"):  # of weights that are divided between processes
+            value = value.full_tensor()
         if self.writer is not None:
             self.writer.add_scalar(key, value)
         if key not in self._totals and (key == "loss" or key.endswith("_loss")):

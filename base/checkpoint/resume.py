@@ -103,6 +103,7 @@ class Resumed:
             CheckpointError: a part has no state, or a state no part.
         """
         self.give(parts)
+        self._check_waiting(parts)
         if not self.is_complete:
             logger.warning("%s is of an older layout: scheduler, random generators and patience "
                            "start anew", self.source)
@@ -125,6 +126,16 @@ class Resumed:
         self._give_schedulers(parts, monitored)
         if RANDOM in states:
             give(RANDOM, parts[RANDOM], states[RANDOM])
+
+    def _check_waiting(self, parts: dict[str, Any]) -> None:
+        own = self._ranks[0]
+        updates = own.get("updates", {})
+        if (updates.get("groups") or "gradients" in own) and (
+                updates.get("is_sharded", False) != parts["updates"].is_sharded):
+            raise CheckpointError(
+                f"{self.source}: the run was stopped where gradients wait for their step, and the "
+                "strategy was changed to or from fsdp2. Go on as before, or from another "
+                "checkpoint")
 
     def _states(self) -> dict[str, Any]:
         own = self._ranks[rank()] if rank() < len(self._ranks) else {}

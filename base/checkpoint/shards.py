@@ -80,6 +80,8 @@ def _by_all(write: Callable[[], None], path: Path) -> None:
     except OSError as error:
         problem = str(error)
     if problem := next(filter(None, gathered(problem)), None):
+        if is_main_process():
+            shutil.rmtree(path, ignore_errors=True)
         raise CheckpointError(f"{path}: could not be written ({problem[:300]}); earlier "
                               "checkpoints are untouched")
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from utils.devices.parallel import unwrap_model
-from utils.devices.sharding import class_name, placed_like, placed_state
+from utils.devices.sharding import class_name, is_divided, placed_like, placed_state
 from utils.errors import CheckpointError, RunError
 from utils.metric_tracker import MetricTracker, keep_what_it_saw
 
@@ -260,7 +260,7 @@ class Gradients:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, parameter in self._parameters():
-            if name in state:
+            if name in state and (is_divided(parameter) or not state[name].is_meta):
                 parameter.grad = placed_like(state[name], parameter)
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -1,7 +1,8 @@
 """How the gradients of several processes become means over the samples of all."""
 
 import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -11,15 +12,29 @@ from utils.devices.processes import num_processes
 from utils.devices.sharding import divided_in, placed_like
 from utils.errors import ConfigError
 
+WATCHED = 20  # backward passes at the start after which it is looked who changes gradients
+
+logger = logging.getLogger(__name__)
+
 
 class Reduction:
-    """Before an optimizer's step, by whoever asks ``left``.
+    """Before an optimizer's step, by whoever asks ``left``. Until then gradients are those of this
+    process; who changes them there, as by clipping, gets other numbers than one process would,
+    which is warned of.
+
+    Args:
+        parameters: gives all that are trained.
 
     Attributes:
         needs_counts: whether the processes have to tell each other their samples of each batch.
     """
 
     needs_counts = False
+
+    def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]]) -> None:
+        self._parameters = parameters
+        self._num_watched = 0  # backward passes
+        self._norms: dict[nn.Parameter, float] = {}  # of gradients after one
 
     def off(self) -> contextlib.AbstractContextManager[Any]:
         """Context for an epoch."""
@@ -31,6 +46,22 @@ class Reduction:
     def weighted(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss of this process's share of the batch, as it has to go backward."""
         return loss
+
+    def after_backward(self) -> None:
+        """A backward pass of ``weighted`` is over."""
+        self._norms = {}
+        if self._num_watched < WATCHED:
+            self._num_watched += 1
+            self._norms = {one: _norm(one) for one in self._parameters() if one.grad is not None}
+
+    def before_step(self, parameters: list[nn.Parameter]) -> None:
+        """The step of some parameters comes."""
+        if any(one.grad is not None and abs(_norm(one) - before) > 0  # of NaN it is not
+               for one, before in self._norms.items() if one in {*parameters}):
+            self._num_watched, self._norms = WATCHED, {}
+            logger.warning("gradients were changed between self.backward and self.step, where they "
+                           "are those of one process's samples: one process would do otherwise. "
+                           "trainer.clip_grad_norm clips those of all")
 
     def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
         """Those whose gradients are still those of this process."""
@@ -45,8 +76,8 @@ class Reduction:
         return own
 
     def placed(self, gradient: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """One that was saved, as those of the run lie."""
-        return gradient.to(device)
+        """One that was saved, as those of the run lie; one without content stays so."""
+        return gradient if gradient.is_meta else gradient.to(device)
 
 
 class Overlapped(Reduction):
@@ -55,17 +86,20 @@ class Overlapped(Reduction):
     Args:
         model: wrapped.
         share: gives this process's share of the samples of the batch.
+        parameters: as of ``Reduction``.
         is_on: whether it may; else gradients stay those of this process.
     """
 
-    def __init__(self, model: nn.parallel.DistributedDataParallel, share: Callable[[], float], *,
-                 is_on: bool) -> None:
+    def __init__(self, model: nn.parallel.DistributedDataParallel, share: Callable[[], float],
+                 parameters: Callable[[], Iterable[nn.Parameter]], *, is_on: bool) -> None:
+        super().__init__(parameters)
         self.needs_counts = is_on
         self._model = model
         self._share = share
         self._has_run = False
         self._reduced: set[int] = set()  # ids of the parameters that it knows of
         if is_on:
+            self._num_watched = WATCHED  # gradients are those of all
             self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
             # torch wants the function's annotations to be its own types
             model.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
@@ -106,6 +140,8 @@ class Sharded(Reduction):
     needs_counts = True
 
     def __init__(self, model: nn.Module, counts: Callable[[], tuple[int, int]]) -> None:
+        super().__init__(tuple)
+        self._num_watched = WATCHED
         self._counts = counts
         self._like = divided_in(model)
         self._is_weighted = False
@@ -130,3 +166,7 @@ class Sharded(Reduction):
     def placed(self, gradient: torch.Tensor, device: torch.device) -> torch.Tensor:
         assert self._like is not None
         return placed_like(gradient, self._like)
+
+
+def _norm(parameter: nn.Parameter) -> float:
+    return 0.0 if parameter.grad is None else float(parameter.grad.norm())  # waits for the device

@@ -91,6 +91,34 @@ class GoesBackByItself(Trainer):
         loss.backward()
 
 
+class Clips(Trainer):
+    """By itself, where gradients are still those of one process."""
+
+    def backward(self, loss: torch.Tensor) -> None:
+        super().backward(loss)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
+
+
+class StepsEverySecond(Trainer):
+    """Gradients wait for their step where backward has left them."""
+
+    def zero_grad(self, optimizer: Any = None) -> None:
+        if self.counters.batch % 2 == 0:
+            super().zero_grad(optimizer)
+
+    def step(self, optimizer: Any = None) -> None:
+        if self.counters.batch % 2:
+            super().step(optimizer)
+
+
+class LogsWeights(Trainer):
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        output, target, loss = super()._train_step(batch, batch_idx)
+        weight = next(self.model.parameters()).detach()
+        self.train_metrics.update("square", weight.pow(2).sum(), len(target))
+        return output, target, loss
+
+
 class AddsItsOwn(Trainer):
     """Values of its own: a mean by the tracker, and one that knows of no other process."""
 
@@ -184,9 +212,9 @@ class Normed(nn.Module):
         return self.head(rows)
 
 
-def strategy_changed(folder: Path, before: str, after: str) -> dict[str, Any]:
+def strategy_changed(folder: Path, before: str, after: str, **options: Any) -> dict[str, Any]:
     """Inside a group of batches that wait for their step."""
-    options = {"batches": 2, "accumulate": 3}
+    options = {"batches": 2, "accumulate": 3, **options}
     try:
         trained(folder, callbacks=(StopAt(4),), strategy=before, **options)
     except SystemExit:
@@ -415,6 +443,9 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ddp, unused": lambda folder: trained(folder, strategy="ddp", unused=True,
                                           find_unused_parameters=True),
     "fsdp2": lambda folder: trained(folder, strategy="fsdp2"),
+    "logs weights": lambda folder: trained(folder, kind=LogsWeights),
+    "fsdp2, logs weights": lambda folder: trained(folder, strategy="fsdp2", kind=LogsWeights),
+    "clips": lambda folder: trained(folder, kind=Clips),
     "fsdp2, clipped": lambda folder: trained(folder, strategy="fsdp2", clip_grad_norm=0.05),
     "fsdp2, accumulated": lambda folder: trained(folder, strategy="fsdp2", batches=2,
                                                  accumulate=2),
@@ -436,11 +467,14 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
         async_save=True, keep_last=1),
     "fsdp2 goes back by itself": lambda folder: fails(folder, strategy="fsdp2",
                                                       kind=GoesBackByItself),
-    "resumed, fsdp2 in bf16": lambda folder: resumed(folder, strategy="fsdp2", precision="bf16",
-                                                     model=Normed),
+    "resumed, fsdp2 in bf16": lambda folder: resumed(
+        folder, strategy="fsdp2", precision="bf16", model=Normed, loader=BaseDataLoader(
+            Rows(96), GLOBAL_BATCH // num_processes(), shuffle=True, seed=1)),
     "fsdp2, tied": lambda folder: fails(folder, strategy="fsdp2",
                                         model=functools.partial(Normed, is_tied=True)),
     "to fsdp2": lambda folder: strategy_changed(folder, "auto", "fsdp2"),
+    "to fsdp2, by hand": lambda folder: strategy_changed(
+        folder, "auto", "fsdp2", accumulate=1, kind=StepsEverySecond),
     "from fsdp2": lambda folder: strategy_changed(folder, "fsdp2", "ddp"),
     "fsdp2, full disk": unwritable,
     "fsdp2 in fp16": lambda folder: fails(folder, strategy="fsdp2", precision="fp16"),

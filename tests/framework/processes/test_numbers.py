@@ -18,7 +18,7 @@ EXACT = ["plain", "accumulated", "channels last, fused", "clipped", "averaged", 
          "bypass", "own backward", "len_epoch", "valid_steps", "unused"]
 DDP = [name for name in JOBS if name.startswith("ddp")]
 FSDP = ["fsdp2", "fsdp2, clipped", "fsdp2, accumulated", "fsdp2, averaged", "fsdp2, len_epoch",
-        "fsdp2, valid_steps"]
+        "fsdp2, valid_steps", "fsdp2, logs weights"]
 
 
 def started(folder: Path, num_processes: int, *names: str) -> str:
@@ -55,7 +55,8 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("together")
     names = [name for name in JOBS if "half" not in name and not name.startswith("shards")]
     said = started(folder, request.param, *names)
-    return {name: torch.load(folder / f"{name}.pt") for name in names} | {"said": said}
+    return {name: torch.load(folder / f"{name}.pt") for name in names} | {
+        "said": said, "num_processes": request.param}
 
 
 @pytest.mark.parametrize("name", EXACT + DDP + FSDP)
@@ -105,6 +106,7 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ("fsdp2, two nets", "ConfigError: trainer.strategy: fsdp2 divides the weights of the model"),
     ("fsdp2, tied", "ConfigError: trainer.strategy: fsdp2 divides this Normed by blocks, and"),
     ("to fsdp2", "the strategy was changed to or from fsdp2"),
+    ("to fsdp2, by hand", "the strategy was changed to or from fsdp2"),
     ("from fsdp2", "the strategy was changed to or from fsdp2"),
     ("fsdp2, full disk", "could not be written ([Errno 28] No space left on device); earlier"),
     ("fsdp2 in fp16", "ConfigError: trainer.precision: fp16 does not go with"),
@@ -112,6 +114,12 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_all_processes_end_together(together: Any, name: str, text: str) -> None:
     assert text in together[name]["error"]
     assert len(set(together[name]["all"])) == 1
+
+
+def test_gradients_that_somebody_changes_before_they_come_together_are_told(together: Any) -> None:
+    """Once in each process, and in none of the other runs."""
+    lines = [line for line in together["said"].splitlines() if "gradients were changed" in line]
+    assert len(lines) == together["num_processes"]
 
 
 def test_network_that_only_an_optimizer_knows_is_the_same_everywhere(together: Any) -> None:
