@@ -95,7 +95,7 @@ def only_evaluates(config: ConfigParser) -> None:
     """Leaves out what only training needs."""
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
-    if num_processes() == 1:  # whatever it was trained with
+    if num_processes() == 1 or config.trainer.strategy != "fsdp2":  # whatever it was trained with
         config["trainer"]["strategy"] = "auto"
 
 

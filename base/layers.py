@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from base.optimizers import each
 from logger.console import WIDTH, shortened
 from utils.batches import tensors_in
-from utils.devices.parallel import unwrap_model
+from utils.devices.parallel import layer_by_layer, unwrap_model
 from utils.devices.sharding import is_sharded, part_of
 
 MAX_ROWS = 40
@@ -161,7 +161,7 @@ def state_bytes_of(optimizers: Any) -> float:
 def _watched(model: nn.Module, run_one_batch: Callable[[], None],
              counter: FlopCounterMode | None) -> Watch:
     watch = Watch(model, counter)
-    with (_hooked(model, watch), torch.compiler.set_stance("force_eager"),
+    with (_hooked(model, watch), layer_by_layer(), torch.compiler.set_stance("force_eager"),
           warnings.catch_warnings()):
         # the counter's own hooks; a wrapper with which they are called once more has no FLOPs
         warnings.filterwarnings("ignore", message="Using `torch.compile")

@@ -15,6 +15,7 @@ from base.together import check_shared
 from logger.console import VALID, plain_number
 from utils.config.settings import DEFAULTS
 from utils.devices.processes import num_processes
+from utils.devices.sharding import is_sharded
 from utils.errors import ConfigError
 from utils.metric_tracker import MetricTracker
 from utils.rng import preserved
@@ -39,6 +40,8 @@ def check_start(trainer: Any) -> None:
         raise ConfigError("trainer.accumulate, clip_grad_norm, precision fp16 and several processes"
                           " do not go with an optimizer that evaluates the loss several times in "
                           "a step")
+    if trainer.settings.sharded_checkpoints and not is_sharded(trainer.model):
+        logger.warning("trainer.sharded_checkpoints has no effect without the strategy fsdp2")
     if trainer.early_stop > 0 and trainer.mnt_mode == "off":
         logger.warning("trainer.early_stop has no effect without trainer.monitor")
     if hasattr(trainer.data_loader, "place"):  # for a loop that draws from the loader itself

@@ -108,7 +108,8 @@ def plain(value: Any) -> Any:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
-        description="Convert a checkpoint of the classic template without executing its content.")
+        description="Convert a checkpoint of the classic template, or one of several files, to one "
+                    "that any of these projects reads; nothing in it is executed.")
     parser.add_argument("old", type=Path, help="checkpoint to read")
     parser.add_argument("new", type=Path, help="checkpoint to write")
     arguments = parser.parse_args()

@@ -44,12 +44,13 @@ def main() -> None:
                                      description="Write a page about a run, or several.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or folders with runs")
     parser.add_argument("--out", type=Path, metavar="FILE", help=(
-        "default: report.html in the folder of the (first) run"))
+        "default: report.html in the folder of the run; of several comparison.html in the first"))
     arguments = parser.parse_args()
     folders = find_runs(arguments.runs)
     if not folders:
         raise RunError(f"{', '.join(map(str, arguments.runs))}: there is no run")
-    out = arguments.out or folders[0] / "report.html"
+    name = "report.html" if len(folders) == 1 else "comparison.html"
+    out = arguments.out or folders[0] / name
     if out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; expected a file")
     text = page(folders)

@@ -103,7 +103,8 @@ def read_run(folder: Path) -> tuple[Row, list[Row]]:
         "time": _time(folder, status, last), "path": folder.as_posix()}
     values = {LAST + key: value for key, value in last.items()
               if key not in NOT_LAST and is_number(value)}
-    return facts | values | (settings_of(config) if config else {}), rows
+    settings = settings_of(config) | {"processes": status.get("processes", 1)} if config else {}
+    return facts | values | settings, rows
 
 
 def best_row(rows: list[Row], monitor: str, min_delta: float = 0.0) -> Row:

@@ -12,7 +12,7 @@ import torch
 
 from base.callback import Callback
 from utils.batches import tensors_in
-from utils.devices.parallel import unwrap_model
+from utils.devices.parallel import layer_by_layer, unwrap_model
 from utils.devices.processes import num_processes
 from utils.devices.sharding import whole
 from utils.rng import preserved
@@ -76,7 +76,7 @@ class ModelGraph(Callback):
             logger.warning("trainer.log_graph: several processes train, there is no graph")
             return
         try:
-            with preserved(), torch.no_grad(), _silence():
+            with preserved(), torch.no_grad(), layer_by_layer(), _silence():
                 model = copy.deepcopy(unwrap_model(trainer.model)).eval()
                 data = copy.deepcopy(trainer.split_batch(batch)[0])
                 trainer.writer.add_graph(model, (data,), use_strict_trace=False)

@@ -117,6 +117,10 @@ class Resumed:
                 f"{self.source}: the run was stopped inside an epoch (or between validations) in "
                 f"{len(self._ranks)} process(es), and there are {num_processes()} now. Go on with "
                 "as many, or from another checkpoint")
+        if self.changes.is_shared_otherwise:
+            logger.info("%s was saved by %d process(es), and there are %d now: data_loader.args."
+                        "batch_size is that of each", self.source, len(self._ranks),
+                        num_processes())
         is_new = rank() >= len(self._ranks)  # a process that the run did not have
         check_names({name: part for name, part in parts.items() if name not in APART
                      and not (is_new and is_of_process(name, part))},

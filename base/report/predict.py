@@ -59,7 +59,10 @@ def predict_inputs(trainer: Any, path: Path, table: Path) -> int:
 
 def _inputs(loader: Any, path: Path) -> tuple[Any, list[str]]:
     hook = getattr(loader, "inputs_of", None) or functools.partial(BaseDataLoader.inputs_of, loader)
-    inputs, names = hook(path)
+    try:
+        inputs, names = hook(path)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"--predict: {path}: {error}") from error
     count = len(inputs) if has_length(inputs) else None
     if not count or count != len(names):
         raise ConfigError(f"--predict: {type(loader).__name__}.inputs_of has to give a data set "

@@ -15,6 +15,7 @@ from base.report.samples import class_names, indices_of
 from logger.visualization import TensorboardWriter
 from utils.config.json_file import replace_json
 from utils.devices.processes import num_processes
+from utils.runs.folder import read_object
 
 FILES = ("report.json", "confusion.png", "mistakes.png", "mistakes.csv", "calibration.png",
          "scatter.png", "largest_errors.csv")
@@ -69,7 +70,8 @@ def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[st
 
     Args:
         loader: of the data that was evaluated.
-        folder: for the files; an earlier report in it is replaced.
+        folder: for the files; an earlier report in it is replaced, or removed if it was of another
+            model.
         about: what stands at the beginning of ``report.json``; of it, ``samples`` is how many there
             are, 0 where a loop of one's own does not count them.
         classes_of: loaders that, or whose data sets, may name the ``classes``.
@@ -80,8 +82,9 @@ def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[st
         RunError: a file cannot be written.
     """
     found = seen.result()
-    for name in FILES if folder.is_dir() else ():
-        remove(folder / name)
+    if found is not None or not _is_of_same(folder, about):
+        for name in FILES if folder.is_dir() else ():
+            remove(folder / name)
     if found is None:
         logger.info("no report beyond these values: %s", seen.why_not)
         if predictions is not None:
@@ -114,6 +117,12 @@ def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[st
         logger.warning("%s is not written: %s", predictions, problem)
     elif predictions is not None:
         logger.info("predictions: %s", predictions)
+
+
+def _is_of_same(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether the report that is there is of this model and data."""
+    before = read_object(folder / "report.json") or {}
+    return all(before.get(key) == value for key, value in about.items())
 
 
 def _report_classes(found: Classified, folder: Path, about: dict[str, Any], *, names: list[str],

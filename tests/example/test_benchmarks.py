@@ -77,6 +77,7 @@ def test_error_of_a_trainer_that_takes_turns_is_raised() -> None:
         list(StepByStep().steps(run))
 
 
+@pytest.mark.slow
 def test_unknown_name_is_refused() -> None:
     result = subprocess.run([sys.executable, "-m", "benchmarks", "speed"], cwd=ROOT,
                             capture_output=True, text=True, check=False)

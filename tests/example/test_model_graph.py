@@ -71,7 +71,8 @@ def draw(folder: Path, model: Any, batch: Any = BATCH, times: int = 1) -> set[st
     return graph_of(folder)
 
 
-@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel, torch.compile])
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel, pytest.param(
+    torch.compile, marks=pytest.mark.slow)])
 def test_graph_has_the_layers_by_their_bare_names(tmp_path: Path, wrap: Any) -> None:
     nodes = draw(tmp_path, wrap(nn.Sequential(nn.Linear(4, 3), nn.ReLU())))
     assert any("Linear[0]" in node for node in nodes)

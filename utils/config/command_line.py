@@ -5,7 +5,6 @@ import contextlib
 import copy
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from utils.config.json_file import MAX_BYTES
 from utils.config.merging import apply_override, deep_merge, read_config, set_path
 from utils.config.misspellings import suggestion
 from utils.config.settings import DEFAULTS, FILE_NAME, Problems
+from utils.devices.device import choose_device
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import name_problem
 
@@ -213,14 +213,6 @@ def parse_options(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, 
             flag = text.partition("=")[0]
             problems[flag] = f"unknown option{suggestion(flag, flags)}"
     return namespace, problems
-
-
-def choose_device(device: str) -> None:
-    """Makes the GPUs named (``2,3``) the only ones, before CUDA starts; or none (cpu, mps)."""
-    if not re.fullmatch(r"cpu|cuda|mps|\d+(,\d+)*", device):
-        raise ConfigError(f"expected GPU numbers like 0 or 2,3, or cpu, cuda, mps, got {device!r}")
-    if device != "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "" if device in ("cpu", "mps") else device
 
 
 def target_path(target: str | Sequence[str]) -> tuple[str, ...]:

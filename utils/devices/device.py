@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,18 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
+
+
+def choose_device(device: str) -> None:
+    """Makes the GPUs named (``2,3``) the only ones, before CUDA starts; or none (cpu, mps).
+
+    Raises:
+        ConfigError: it is no device.
+    """
+    if not re.fullmatch(r"cpu|cuda|mps|\d+(,\d+)*", device):
+        raise ConfigError(f"expected GPU numbers like 0 or 2,3, or cpu, cuda, mps, got {device!r}")
+    if device != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "" if device in ("cpu", "mps") else device
 
 
 def prepare_device(n_gpu_use: int, asked: str | None = None) -> "tuple[torch.device, list[int]]":
@@ -80,12 +93,13 @@ def _check_there(asked: str) -> None:
              *(["cuda"] if gpus else []), *gpus]
     missing = [name for name in asked.split(",") if name not in there]
     if missing:
-        raise ConfigError(f"--device {asked}: this machine has no {', '.join(missing)}; it has: "
-                          f"{', '.join(there)}")
+        gpu = "GPU " * missing[0].isdigit()
+        raise ConfigError(f"--device {asked}: this machine has no {gpu}{', '.join(missing)}; it "
+                          f"has: {', '.join(there)}")
 
 
 @functools.cache
 def _warn_once(wanted: int, present: int) -> None:
-    logger.warning("n_gpu is %d, but this machine has %s: training on %s", wanted,
+    logger.warning("n_gpu is %d, but this machine has %s: using %s", wanted,
                    f"only {present}" if present else "no usable GPU",
                    "those" if present else "the CPU")

@@ -63,7 +63,7 @@ def _check_strategy(strategy: str, device_ids: list[int]) -> None:
     count = num_processes()
     if strategy in ("ddp", "fsdp2") and count == 1:
         raise ConfigError(f"trainer.strategy: {strategy} is of several processes: start them by "
-                          "torchrun")
+                          "torchrun, or set it to auto")
     if strategy == "dp" and count == 1 and len(device_ids) < 2:
         raise ConfigError("trainer.strategy: dp is of several GPUs, and this run uses "
                           f"{len(device_ids) or 'none'}: set n_gpu, or strategy to auto")
@@ -92,6 +92,18 @@ def compiler_told(is_compiled: Any) -> Iterator[None]:
             raise RunError(f"trainer.compile: the compiler failed ({type(error).__name__}: "
                            f"{cause[0][:300]}); mend that, or set it to false") from error
         raise
+
+
+@contextlib.contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """Inside, torch's Transformer computes in validation as it does in training, not by a function
+    that nobody can look into."""
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
 
 
 def place_if_unplaced(model: nn.Module, n_gpu: int | None) -> tuple[torch.device, nn.Module]:

@@ -6,6 +6,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from utils.devices.processes import num_processes
+
 PACKAGES = ("torch", "torchvision", "numpy", "torchmetrics")
 
 
@@ -17,6 +19,7 @@ def environment(command: str) -> dict[str, Any]:
     """
     return {
         "command": command,
+        "processes": num_processes(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},

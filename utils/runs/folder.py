@@ -11,7 +11,7 @@ from typing import Any
 
 from utils.config.json_file import replace_json
 from utils.config.settings import FILE_NAME, MAX_NAME
-from utils.devices.processes import is_main_process
+from utils.devices.processes import is_main_process, num_processes
 from utils.errors import ConfigError, RunError
 from utils.runs.environment import environment
 
@@ -54,9 +54,7 @@ class RunFolder:
         if restart is not None:
             found = _place_of(restart.resolve())
         self.goes_on = found is not None
-        if resume is not None and found is None:
-            logger.warning("%s does not lie in a folder of runs (models/NAME/RUN): the run writes "
-                           "to a new folder of its own below %s", resume, root)
+        self._elsewhere = resume if found is None else None
         if found is not None:
             root, name, run_id = found
         self.run_id = run_id
@@ -73,6 +71,9 @@ class RunFolder:
         if not is_main_process():
             self.is_made = True
             return
+        if self._elsewhere is not None and is_main_process():
+            logger.warning("%s does not lie in a folder of runs (models/NAME/RUN): the run writes "
+                           "to a folder of its own, %s", self._elsewhere, self.save_dir)
         try:
             if self.goes_on or self.run_id == "":
                 self.save_dir.mkdir(parents=True, exist_ok=True)
@@ -103,8 +104,8 @@ class RunFolder:
     def tell(self, state: str, **details: Any) -> None:
         """Notes how the run goes in ``status.json``, once it is recorded."""
         if self.is_recorded:
-            replace_json({"state": state, "time": f"{datetime.now():%Y-%m-%d %H:%M:%S}", **details},
-                         self.save_dir / STATUS)
+            replace_json({"state": state, "time": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+                          "processes": num_processes(), **details}, self.save_dir / STATUS)
 
     def release(self) -> None:
         """Lets another process write to the folder; the end of this one does so, too."""

@@ -186,6 +186,7 @@ def test_backward_of_a_step_that_calls_it_by_itself_is_found(
     assert shares["backward"] > 10  # it sleeps there
 
 
+@pytest.mark.slow
 def test_compiled_model_is_profiled(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     trainer.model = torch.compile(trainer.model, backend="eager")

@@ -35,8 +35,9 @@ def inputs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("settings", [
-    [], ["trainer.ema_decay=0.9"], ["trainer.precision=bf16"],
-    ["trainer.channels_last=true", "data_loader.args.batch_size=7"]], ids=str)
+    [], *(pytest.param(settings, marks=pytest.mark.slow) for settings in (
+        ["trainer.ema_decay=0.9"], ["trainer.precision=bf16"],
+        ["trainer.channels_last=true", "data_loader.args.batch_size=7"]))], ids=str)
 def test_inputs_without_targets_get_what_testing_says_of_them(
         config_file: Path, tmp_path: Path, inputs: Path, in_process: Run,
         settings: list[str]) -> None:

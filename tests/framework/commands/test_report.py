@@ -25,6 +25,7 @@ def report(run: Path, name: str = "model_best-test") -> dict[str, Any]:
     return json.loads((run / "reports" / name / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_report_of_each_set_and_checkpoint_has_a_folder(trained: Path, in_process: Run) -> None:
     for arguments in ((trained,), (trained, "--split", "valid"), (trained / "latest.pth",)):
         assert in_process("test.py", "--resume", *arguments) == 0
@@ -136,6 +137,7 @@ def events_of(run: Path) -> Any:
     return EventAccumulator(str(log_dir(run) / "test"), size_guidance={"tensors": 0}).Reload()
 
 
+@pytest.mark.slow
 def test_each_set_and_checkpoint_has_events_at_the_models_step(trained: Path,
                                                                in_process: Run) -> None:
     best = read_checkpoint(trained / "model_best.pth")["parts"]["counters"]["step"]

@@ -82,7 +82,8 @@ def test_name_of_the_vector_itself_is_refused_with_those_of_its_entries(
 
 
 @pytest.mark.parametrize(("number", "text"), [
-    ("2", "start several processes by torchrun"), ("two", "expected a number, got 'two'")])
+    pytest.param("2", "start several processes by torchrun", marks=pytest.mark.slow),
+    ("two", "expected a number, got 'two'")])
 def test_processes_that_were_not_started_by_torchrun_are_refused(
         config_file: Path, run_script: Any, number: str, text: str) -> None:
     result = run_script("train.py", "-c", config_file, WORLD_SIZE=number)

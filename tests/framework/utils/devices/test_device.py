@@ -25,7 +25,7 @@ def test_first_gpus_are_taken_as_far_as_there_are(gpus, wanted, present, name, i
 
 
 @pytest.mark.parametrize(("present", "text"), [
-    (0, "no usable GPU: training on the CPU"), (2, "only 2: training on those")])
+    (0, "no usable GPU: using the CPU"), (2, "only 2: using those")])
 def test_too_few_gpus_are_a_warning_once(gpus, caplog, present, text):
     gpus(present)
     prepare_device(4)
@@ -40,9 +40,9 @@ def test_apples_gpu_serves_without_cuda(gpus, monkeypatch):
 
 
 @pytest.mark.parametrize(("asked", "present", "text"), [
-    ("0", 0, "no 0; it has: cpu"), ("cuda", 0, "no cuda; it has: cpu"),
+    ("0", 0, "no GPU 0; it has: cpu"), ("cuda", 0, "no cuda; it has: cpu"),
     ("mps", 2, "no mps; it has: cpu, cuda, 0, 1"),
-    ("1,2,5", 2, "no 2, 5; it has: cpu, cuda, 0, 1")])
+    ("1,2,5", 2, "no GPU 2, 5; it has: cpu, cuda, 0, 1")])
 def test_device_that_is_asked_for_has_to_be_there(gpus, monkeypatch, asked, present, text):
     gpus(present)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
