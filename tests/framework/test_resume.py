@@ -258,8 +258,11 @@ def assert_same_end(parts: Path, whole: Path) -> None:
     assert history(parts) == history(whole)
 
 
-@pytest.mark.parametrize("stop_batch", BATCHES)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "workers" not in kind])
+# every second stop of a kind, and of the next kind the others, is among the quick tests
+@pytest.mark.parametrize(("kind", "stop_batch"), [
+    pytest.param(kind, stop, marks=[pytest.mark.slow] * ((index + stop) % 2))
+    for index, kind in enumerate(kind for kind in KINDS if "workers" not in kind)
+    for stop in BATCHES])
 def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, whole: Any, kind: str,
                                               stop_batch: int) -> None:
     folder = train(tmp_path, stop_batch=stop_batch, **KINDS[kind])

@@ -201,3 +201,23 @@ def test_model_that_is_not_called_has_no_rows() -> None:
     table = layer_table(net(), lambda: None)
     assert table.startswith("no layers: the model was not called")
     assert "activations 0 B" in table
+
+
+def test_padded_sequences_of_a_transformer_are_counted_in_validation_too() -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+            self.body = nn.TransformerEncoder(layer, 1)
+
+        def forward(self, data: torch.Tensor) -> torch.Tensor:
+            return self.body(data, src_key_padding_mask=torch.arange(5).expand(3, 5) > 3)
+
+    model = Padded()
+
+    def validate() -> None:
+        with torch.no_grad():
+            model.eval()(torch.ones(3, 5, 8))
+
+    assert "not counted" not in layer_table(model, validate)
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -146,6 +146,17 @@ def test_loader_that_cannot_read_inputs_says_what_to_define(
     assert not (trained / "reports").exists()
 
 
+def test_what_the_hook_says_of_the_data_is_the_message(trained: Path, inputs: Path,
+                                                       in_process: Run, monkeypatch: Any,
+                                                       capsys: Capture) -> None:
+    def inputs_of(self: Any, path: Path) -> Any:
+        raise ValueError("row 3 is too long")
+
+    monkeypatch.setattr(ToyDataLoader, "inputs_of", inputs_of)
+    assert in_process("test.py", "-r", trained, "--predict", inputs) == 2
+    assert f"error: --predict: {inputs}: row 3 is too long" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("given", [(nn.Identity(), ["a"]), ([], []), ([1, 2], ["a"])], ids=str)
 def test_inputs_and_names_must_be_as_many(trained: Path, inputs: Path, in_process: Run,
                                           monkeypatch: Any, capsys: Capture, given: Any) -> None:

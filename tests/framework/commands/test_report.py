@@ -203,3 +203,17 @@ def test_mistake_is_told_before_anything_is_done(trained: Path, in_process: Run,
     assert in_process("test.py", "--resume", trained, *arguments) == 2
     assert text in capsys.readouterr().err
     assert not (trained / "model_best.test.json").exists()
+
+
+def test_report_stays_where_only_several_processes_test_the_same_again(
+        trained: Path, in_process: Run, monkeypatch: Any) -> None:
+    """And goes where the model is another one."""
+    assert in_process("test.py", "--resume", trained / "latest.pth") == 0
+    before = report(trained, "latest-test")
+    monkeypatch.setattr("base.report.report.num_processes", lambda: 2)
+    assert in_process("test.py", "--resume", trained / "latest.pth") == 0
+    assert report(trained, "latest-test") == before
+    path = trained / "reports" / "latest-test" / "report.json"
+    path.write_text(json.dumps(before | {"epoch": 1}))
+    assert in_process("test.py", "--resume", trained / "latest.pth") == 0
+    assert not path.exists()

@@ -90,6 +90,11 @@ def test_command_writes_the_page_into_the_run(trained: Path, tmp_path: Path,  # 
 
     run(tmp_path / "saved")
     assert (trained / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    shutil.copytree(trained, trained.with_name("other"))
+    page = (trained / "report.html").read_bytes()
+    run(trained, trained.with_name("other"))
+    assert (trained / "comparison.html").is_file()
+    assert (trained / "report.html").read_bytes() == page
     run(trained, "--out", tmp_path / "page.html")
     assert (tmp_path / "page.html").is_file()
     _refused(run, tmp_path, trained)

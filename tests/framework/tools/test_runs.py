@@ -283,3 +283,13 @@ def test_wide_tables_go_on_below_with_the_names_again(tmp_path: Path, capsys: Ca
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("run1") > 2 and "key29" in text
+
+
+def test_runs_of_other_numbers_of_processes_are_not_one(tmp_path: Path, capsys: Capture) -> None:
+    folder = make_run(tmp_path, "two", losses=(0.3,), state="running", seed=2)
+    folder.tell("finished", epoch=1, processes=2)
+    folder.release()
+    ended_run(tmp_path, "one")
+    lines = shown(capsys, tmp_path)
+    assert [line[0] for line in lines] == ["run", "two", "one"]
+    assert lines[0][-2:] == ["seed", "processes"] or "processes" in lines[0]
