@@ -45,7 +45,8 @@ def main(config: ConfigParser, split: str = "test",
         logs = config.folder.log_dir
         # in a folder of their own: TensorBoard reads one file of a folder after the other, and
         # would not look again at that of a run which goes on
-        writer = TensorboardWriter(logs / EVENTS, logger, has_events and logs.is_dir())
+        writer = TensorboardWriter(logs / EVENTS, logger,
+                                   has_events and logs.is_dir() and is_main_process())
         trainer = build(config)
         writer.step = trainer.counters.step
         samples, values, reports = evaluated(trainer, split, predictions, writer)
@@ -95,7 +96,8 @@ def only_evaluates(config: ConfigParser) -> None:
     """Leaves out what only training needs."""
     config["lr_scheduler"] = None
     config["trainer"].update(tensorboard=False, overfit_batches=None)
-    if num_processes() == 1 or config.trainer.strategy != "fsdp2":  # whatever it was trained with
+    # whatever it was trained with, unless it may be too large for one process
+    if num_processes() == 1 or config.trainer.strategy != "fsdp2":
         config["trainer"]["strategy"] = "auto"
 
 

@@ -17,7 +17,7 @@ from base.optimizers import each
 from logger.console import WIDTH, shortened
 from utils.batches import tensors_in
 from utils.devices.parallel import layer_by_layer, unwrap_model
-from utils.devices.sharding import is_sharded, part_of
+from utils.devices.sharding import class_name, is_sharded, part_of
 
 MAX_ROWS = 40
 # columns, those of texts at most; the name has what is left
@@ -98,7 +98,7 @@ class Watch:
         if not calls:
             self.flops += flops
         if call.is_leaf:
-            layer = self.layers.setdefault(name, Layer(name, type(module).__name__))
+            layer = self.layers.setdefault(name, Layer(name, class_name(module)))
             layer.output, layer.parameters = _shape(output), _count(module.parameters())
             layer.calls += 1
             layer.flops += flops

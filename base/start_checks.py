@@ -40,6 +40,10 @@ def check_start(trainer: Any) -> None:
         raise ConfigError("trainer.accumulate, clip_grad_norm, precision fp16 and several processes"
                           " do not go with an optimizer that evaluates the loss several times in "
                           "a step")
+    if trainer.settings.ema_decay is not None and trainer.average is None and (
+            not trainer.is_classic):
+        raise ConfigError("trainer.ema_decay: the strategy fsdp2 needs trainer.average to be made "
+                          "before the model is sharded, as build() of train.py does")
     if trainer.settings.sharded_checkpoints and not is_sharded(trainer.model):
         logger.warning("trainer.sharded_checkpoints has no effect without the strategy fsdp2")
     if trainer.early_stop > 0 and trainer.mnt_mode == "off":

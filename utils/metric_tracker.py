@@ -64,7 +64,7 @@ class MetricTracker:
         n = float(n)  # numpy's numbers cannot go into a checkpoint
         if n == 0:  # a mean over nothing is NaN
             return
-        if hasattr(value, "full_tensor"):  # of weights that are divided between processes
+        if hasattr(value, "full_tensor"):  # of weights that are divided: by all processes
             value = value.full_tensor()
         if self.writer is not None:
             self.writer.add_scalar(key, value)

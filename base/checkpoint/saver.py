@@ -10,7 +10,7 @@ from base.checkpoint.host_copy import copy_to_host
 from base.checkpoint.shards import remove_unused
 from base.checkpoint.state import KeyPath, check_finite
 from utils.errors import CheckpointError
-from utils.runs.checkpoint_file import link_checkpoint, remove_leftovers, write_checkpoint
+from utils.runs.checkpoint_file import SHARDS, link_checkpoint, remove_leftovers, write_checkpoint
 from utils.runs.folder import BEST, LATEST
 
 
@@ -127,7 +127,7 @@ class Saver:
             for old in first.parent.glob(kept_name("*")):
                 if old.name not in kept:
                     _prune(old)
-        if "shards" in state:
+        if (first.parent / SHARDS).is_dir():
             remove_unused(first.parent)
 
     def _write_and_remember(self, *args: Any) -> None:

@@ -19,7 +19,14 @@ from typing import Any
 import torch
 
 from base.checkpoint.state import KeyPath, check_finite
-from utils.devices.processes import from_main, gathered, is_main_process, num_processes, rank
+from utils.devices.processes import (
+    first_problem,
+    from_main,
+    gathered,
+    is_main_process,
+    num_processes,
+    rank,
+)
 from utils.devices.sharding import is_divided, new_like, part_of, replaced
 from utils.errors import CheckpointError, RunError
 from utils.runs.checkpoint_file import SHARDS, read_checkpoint
@@ -75,15 +82,20 @@ def _by_all(write: Callable[[], None], path: Path) -> None:
     problem = None
     try:
         write()
-    except CheckpointException as error:
-        problem = "; ".join({str(cause) for cause, _ in error.failures.values()})
-    except OSError as error:
-        problem = str(error)
-    if problem := next(filter(None, gathered(problem)), None):
+    except (CheckpointException, OSError) as error:
+        problem = _cause(error)
+    if problem := first_problem(problem):
         if is_main_process():
             shutil.rmtree(path, ignore_errors=True)
         raise CheckpointError(f"{path}: could not be written ({problem[:300]}); earlier "
                               "checkpoints are untouched")
+
+
+def _cause(error: BaseException) -> str:
+    """In words; what torch raises holds the errors of all processes, and is no ``Exception``."""
+    failures = getattr(error, "failures", {})
+    return "; ".join(sorted({str(cause) for cause, _ in failures.values()})) or str(error) or (
+        type(error).__name__)
 
 
 def read_shards(content: dict[str, Any], checkpoint: Path,
@@ -122,9 +134,10 @@ def read_shards(content: dict[str, Any], checkpoint: Path,
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             dcp.load(tensors, checkpoint_id=path, no_dist=like is None)
-    except Exception as error:  # a damaged file fails anywhere inside torch's readers
+    # a damaged file fails anywhere inside torch's readers
+    except (dcp.CheckpointException, Exception) as error:
         raise CheckpointError(f"{path}: damaged, or of another checkpoint "
-                              f"({str(error).splitlines()[0][:300]})") from error
+                              f"({_cause(error).splitlines()[0][:300]})") from error
     return result
 
 
@@ -193,7 +206,7 @@ def _check_all_finite(state: dict[str, Any], finite: Sequence[KeyPath]) -> None:
             check_finite(".".join(path), part_of(value))
     except RunError as error:
         problem = str(error)
-    if problem := next(filter(None, gathered(problem)), None):
+    if problem := first_problem(problem):
         raise RunError(problem)
 
 
@@ -210,9 +223,8 @@ def _check_files(path: Path, checksums: dict[str, int], *, by_all: bool) -> None
     except OSError as error:
         problem = f"{error.filename}: cannot be read ({error.strerror})"
     except Exception as error:  # what is no pickle fails anywhere
-        problem = f"{path / METADATA}: refused, for it {error}"
-    problem = next(filter(None, gathered(problem) if by_all else [problem]), None)
-    if problem:
+        problem = f"{path / METADATA}: refused ({error})"
+    if problem := first_problem(problem) if by_all else problem:
         raise CheckpointError(f"{problem}; use another checkpoint")
 
 
@@ -233,4 +245,4 @@ class _MetadataReader(pickle.Unpickler):
         if is_own_class or isinstance(found, torch.dtype) or found in (
                 torch.Size, PosixPath, WindowsPath, PurePath) or name == "_get_layout":
             return found
-        raise pickle.UnpicklingError(f"names {module}.{name} and could execute code")
+        raise pickle.UnpicklingError(f"it names {module}.{name} and could execute code")

@@ -34,7 +34,8 @@ def write_events(found: Classified, writer: TensorboardWriter, name: str,
     for index in sorted(order[:MOST_CURVES]):
         label = str(index) if names[index] == str(index) else f"{index}_{names[index]}"
         writer.add_pr_curve(f"{name}/pr/{label}", found.target == index,
-                            found.probabilities[:, index].clip(0, 1))  # else it is not counted
+                            # rounding makes some larger than 1, which TensorBoard leaves out
+                            found.probabilities[:, index].clip(0, 1))
 
 
 def _pixels(figure: Any) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What a model says of data without targets, as a table: test.py --predict."""
 
-import functools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,9 +57,13 @@ def predict_inputs(trainer: Any, path: Path, table: Path) -> int:
 
 
 def _inputs(loader: Any, path: Path) -> tuple[Any, list[str]]:
-    hook = getattr(loader, "inputs_of", None) or functools.partial(BaseDataLoader.inputs_of, loader)
+    if not hasattr(loader, "inputs_of"):
+        raise ConfigError(f"--predict: {type(loader).__name__} cannot read data without targets: "
+                          "define its method inputs_of(path), see docs/watch.md")
     try:
-        inputs, names = hook(path)
+        inputs, names = loader.inputs_of(path)
+    except ConfigError:
+        raise
     except (ValueError, OSError) as error:
         raise ConfigError(f"--predict: {path}: {error}") from error
     count = len(inputs) if has_length(inputs) else None

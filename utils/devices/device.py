@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import re
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -83,19 +84,23 @@ def peak_memory(device: "torch.device") -> int | None:
 def _check_there(asked: str) -> None:
     import torch
 
-    visible = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # --device has set it
-    try:
-        gpus = [str(number) for number in range(torch.cuda.device_count())]
-    finally:
-        if visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    there = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []),
-             *(["cuda"] if gpus else []), *gpus]
-    missing = [name for name in asked.split(",") if name not in there]
-    if missing:
-        gpu = "GPU " * missing[0].isdigit()
-        raise ConfigError(f"--device {asked}: this machine has no {gpu}{', '.join(missing)}; it "
-                          f"has: {', '.join(there)}")
+    count, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    is_there = {"cpu": True, "mps": has_mps, "cuda": count > 0}.get(
+        asked, count == len(asked.split(",")))  # of GPUs, --device makes those asked for visible
+    if not is_there:
+        gpus = [str(number) for number in range(_num_gpus())]
+        there = ["cpu", *["mps"] * has_mps, *["cuda"] * bool(gpus), *gpus]
+        missing = [name for name in asked.split(",") if name not in there]
+        raise ConfigError(f"--device {asked}: this machine has no {'GPU ' * asked[0].isdigit()}"
+                          f"{', '.join(missing) or 'such devices'}; it has: {', '.join(there)}")
+
+
+def _num_gpus() -> int:
+    """Of the machine, whichever are visible here; CUDA would not look again in this process."""
+    hidden = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run([sys.executable, "-c", "import torch; print(torch.cuda.device_count())"],
+                          env=hidden, capture_output=True, text=True, check=False)
+    return int(done.stdout) if done.returncode == 0 else 0
 
 
 @functools.cache

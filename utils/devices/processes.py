@@ -129,6 +129,11 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def first_problem(problem: str | None) -> str | None:
+    """What went wrong in any of the processes, if it did."""
+    return next(filter(None, gathered(problem)), None)
+
+
 def gathered_by_main(value: Any) -> list[Any]:
     """The same in the main process; in others what they gave."""
     if num_processes() == 1:

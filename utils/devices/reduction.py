@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -56,8 +57,9 @@ class Reduction:
 
     def before_step(self, parameters: list[nn.Parameter]) -> None:
         """The step of some parameters comes."""
-        if any(one.grad is not None and abs(_norm(one) - before) > 0  # of NaN it is not
-               for one, before in self._norms.items() if one in {*parameters}):
+        watched = [(one, self._norms[one]) for one in parameters
+                   if one in self._norms and one.grad is not None]
+        if any(_norm(one) != before and not math.isnan(before) for one, before in watched):
             self._num_watched, self._norms = WATCHED, {}
             logger.warning("gradients were changed between self.backward and self.step, where they "
                            "are those of one process's samples: one process would do otherwise. "

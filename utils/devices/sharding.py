@@ -108,9 +108,12 @@ def divided_in(model: nn.Module) -> torch.Tensor | None:
 
 
 def class_name(model: nn.Module) -> str:
-    """Of the class that the model was made by; that of a divided one is derived from it."""
-    kind = type(model)
-    return (kind.__bases__[-1] if is_sharded(model) else kind).__name__
+    """Of the class that a module was made by; that of a divided one is derived from it."""
+    if num_processes() == 1:
+        return type(model).__name__
+    from torch.distributed.fsdp import FSDPModule
+
+    return next(one for one in type(model).__mro__ if not issubclass(one, FSDPModule)).__name__
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

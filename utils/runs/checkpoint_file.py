@@ -148,7 +148,8 @@ def _check_shards(path: Path, shards: dict[str, Any], *, is_whole: bool) -> None
     """Whether the files are there that hold a part of a checkpoint."""
     name, files = shards.get("name"), shards.get("files")
     names = [name, *files] if isinstance(files, dict) else [None]
-    if not all(isinstance(one, str) and one and Path(one).name == one for one in names):
+    if not all(isinstance(one, str) and one not in ("", "..") and Path(one).name == one
+               for one in names):
         raise CheckpointError(f"{path}: damaged (it does not say where its shards are); use "
                               "another checkpoint")
     folder = path.parent / SHARDS / str(name)

@@ -71,7 +71,7 @@ class RunFolder:
         if not is_main_process():
             self.is_made = True
             return
-        if self._elsewhere is not None and is_main_process():
+        if self._elsewhere is not None:
             logger.warning("%s does not lie in a folder of runs (models/NAME/RUN): the run writes "
                            "to a folder of its own, %s", self._elsewhere, self.save_dir)
         try:
