@@ -74,6 +74,8 @@ def predict(config: ConfigParser, path: Path, predictions: Path | None = None) -
     from utils.runs.one_run import one_run
 
     check_folder(predictions)
+    if predictions is not None and predictions.resolve() == path.resolve():
+        raise ConfigError(f"--predictions: {predictions} is what --predict reads")
     if not path.exists():
         raise ConfigError(f"--predict: expected data without targets, there is no {path}")
     if num_processes() > 1:
@@ -127,8 +129,8 @@ def evaluated(trainer: Any, split: str, predictions: Path | None, writer: Any) -
         samples += trainer.num_evaluated
         values.update((prefix + name, value) for name, value in found.items())
         name = f"{split}-{prefix}".rstrip("-_")
-        about = {"checkpoint": str(checkpoint), "epoch": trainer.counters.epoch, "set": name,
-                 "samples": trainer.num_evaluated}
+        about = {"checkpoint": str(checkpoint), "epoch": trainer.counters.epoch,
+                 "step": trainer.counters.step, "set": name, "samples": trainer.num_evaluated}
         folder = checkpoint.parent / "reports" / f"{checkpoint.stem}-{name}"
         reports.append(functools.partial(
             write_report, seen, loader, folder=folder, about=about, predictions=path,

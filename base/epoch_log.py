@@ -24,6 +24,7 @@ class StepLog(Callback):
 
     def __init__(self) -> None:
         self._bar, self._valid_bar = ProgressBar(), ProgressBar()
+        self._step = 0  # of the last batch
 
     def on_epoch_start(self, trainer: Any, epoch: int) -> None:
         self._total = trainer.train_data.num_in_epoch(trainer.data_loader, trainer.len_epoch)
@@ -39,7 +40,9 @@ class StepLog(Callback):
             self._bar.open(f"epoch {epoch}", self._total, trainer.counters.batch)
 
     def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
-        self._bar.update()
+        if not trainer.by_steps or trainer.counters.step > self._step:
+            self._bar.update()
+        self._step = trainer.counters.step
         if batch_idx % trainer.log_step == 0 and is_main_process():
             self._tell(trainer, batch_idx, batch)
 

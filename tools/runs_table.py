@@ -31,8 +31,9 @@ LAST = "last."
 WHEN = operator.itemgetter("time")
 # what changes nothing in the result
 PLACE = ("$schema", "base", *(f"trainer.{key}" for key in (
-    "save_dir", "verbosity", "log_steps", "log_images", "log_histograms", "tensorboard", "trackers",
-    "profile_steps", "async_save", "save_freq", "save_steps", "keep_last", "keep_best")))
+    "save_dir", "verbosity", "log_steps", "log_images", "log_histograms", "log_graph",
+    "tensorboard", "trackers", "profile_steps", "async_save", "save_freq", "save_steps",
+    "keep_last", "keep_best")))
 NOT_LAST = ("epoch", "step", "seconds", "time")
 
 

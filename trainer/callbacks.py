@@ -67,19 +67,31 @@ class ModelGraph(Callback):
 
     def __init__(self) -> None:
         self._is_done = False
+        self._inputs: Any = None  # that the model was called with
 
-    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+    def on_epoch_start(self, trainer: Any, epoch: int) -> None:
         if self._is_done or not trainer.writer.enabled:
             return
-        self._is_done = True
         if num_processes() > 1:  # this one alone may not call a model that they share
             logger.warning("trainer.log_graph: several processes train, there is no graph")
+            self._is_done = True
             return
+
+        def keep(_: Any, inputs: Any) -> None:
+            self._inputs = inputs
+            handle.remove()
+
+        handle = trainer.model.register_forward_pre_hook(keep)
+
+    def on_step_end(self, trainer: Any, batch_idx: int, batch: Any) -> None:
+        if self._is_done or self._inputs is None:
+            return
+        self._is_done, inputs, self._inputs = True, self._inputs, None
         try:
             with preserved(), torch.no_grad(), layer_by_layer(), _silence():
                 model = copy.deepcopy(unwrap_model(trainer.model)).eval()
-                data = copy.deepcopy(trainer.split_batch(batch)[0])
-                trainer.writer.add_graph(model, (data,), use_strict_trace=False)
+                # a copy, for a model may change them
+                trainer.writer.add_graph(model, copy.deepcopy(inputs), use_strict_trace=False)
         except Exception as error:  # of the model, of its copy or of the tracing
             cause = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             logger.warning("trainer.log_graph: there is no graph, for the model cannot be traced "

@@ -1,12 +1,15 @@
 """Data without targets, as it lies on the disk: files of a folder, rows of a CSV file."""
 
 import csv
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import ConfigError, RunError
+
+logger = logging.getLogger(__name__)
 
 
 def files_in(folder: Path) -> tuple[list[Path], list[str]]:
@@ -27,7 +30,8 @@ def files_in(folder: Path) -> tuple[list[Path], list[str]]:
 
 def read_rows(path: Path, num_values: int) -> tuple[np.ndarray, list[str]]:
     """(rows, ``num_values``) float64 of a CSV file, and the number of each row, from 0. A first
-    line in which nothing is a number has the names of the columns, and is left out.
+    line in which nothing is a number, or that is ``0,1,2,...`` as pandas writes it, has the names of
+    the columns, and is left out.
 
     Raises:
         RunError: it cannot be read, has no row, or one of another length or with anything else than
@@ -39,7 +43,7 @@ def read_rows(path: Path, num_values: int) -> tuple[np.ndarray, list[str]]:
             reader = csv.reader(file)
             for texts in reader:
                 is_heading = reader.line_num == 1 and len(texts) == num_values and (
-                    not any(map(_is_number, texts)))
+                    not any(map(_is_number, texts)) or _are_counted(texts))
                 if not texts or is_heading:
                     continue
                 rows.append(_numbers(texts, num_values, f"{path}, line {reader.line_num}"))
@@ -60,6 +64,14 @@ def _numbers(texts: list[str], num_values: int, place: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise RunError(f"{place}: expected finite numbers only")
     return values
+
+
+def _are_counted(texts: list[str]) -> bool:
+    """Whether they are the numbers of columns that have no names."""
+    is_counted = len(texts) > 1 and texts == [str(number) for number in range(len(texts))]
+    if is_counted:
+        logger.warning("the first line, 0, 1, ..., is taken for the names of the columns")
+    return is_counted
 
 
 def _is_number(text: str) -> bool:

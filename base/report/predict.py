@@ -82,6 +82,11 @@ def _what_it_says(trainer: Any, loader: Any) -> Classified | Measured:
     if found is None:
         raise RunError("--predict: expected a model that says one class or its values for each "
                        f"sample: {seen.why_not}; see report_of in docs/watch.md")
+    if isinstance(found, Measured) and found.target.shape[1] == 1 and (
+            len(values := set(found.target[:, 0].tolist())) == 1 and values <= {0, 1}):
+        raise RunError(f"--predict: all targets of {len(found.target)} samples are "
+                       f"{values.pop():g}: whether the model gives scores of two classes or values "
+                       "is not to be seen")
     if isinstance(found, Classified) and not found.one_each:
         raise RunError("--predict: the model says more than one class for a sample, of which there "
                        "is no table")
@@ -126,11 +131,15 @@ class _Classes:
         if scores.shape != (len(output), len(self.names)):
             raise RunError(f"expected scores of {len(self.names)} classes for {len(output)} inputs,"
                            f" as for the data with targets, got {shapes(output)}")
-        is_known = ~(scores.isnan() | scores.isposinf()).any(dim=1)
+        is_known = scores.isfinite().any(dim=1) & ~(scores.isnan() | scores.isposinf()).any(dim=1)
         if is_ready and not _are_probabilities(scores[is_known]):
             raise RunError("expected probabilities, which the scores are for the data with targets,"
                            " got other numbers for an input: the model has to give logits or "
                            "probabilities, not now one and then the other")
+        if self.kind == "logits" and len(self.names) > 2 and is_known.any() and (
+                _are_probabilities(scores[is_known])):
+            raise RunError("expected logits, as the scores are for the data with targets, got "
+                           "probabilities: predict_batch has to give what _valid_epoch sees")
         prediction = scores.argmax(dim=1).tolist()
         probabilities = (scores.cpu() if is_ready else scores.cpu().softmax(dim=1)).tolist()
         return [(self.names[index], *(f"{value:.6g}" for value in (values[index], *values)))
@@ -177,7 +186,7 @@ def _rows(trainer: Any, batches: Any, names: list[str],
             raise RunError("expected predict_batch of the trainer to give scores or values for "
                            f"{count} inputs, got {shapes(output)}")
         rows = rows_of(output)
-        unknown += sum("nan" in row for row in rows)
+        unknown += sum("" in row[:1] or {*row} == {"nan"} for row in rows)
         yield from ((name, *row) for name, row in zip(names[done:done + count], rows, strict=True))
         done += count
     if done != len(names):

@@ -31,7 +31,7 @@ def summary(found: Measured) -> dict[str, Any]:
 def _errors(target: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
     target = target.astype(np.float64)
     error = prediction.astype(np.float64) - target
-    spread = float(((target - target.mean()) ** 2).sum())
+    spread = float(((target - target.mean()) ** 2).sum()) if np.ptp(target) else 0.0
     squares = float((error ** 2).sum())
     values = {"r2": 1 - squares / spread if spread else None,
               "mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error ** 2).mean()))}

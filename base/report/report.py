@@ -122,7 +122,8 @@ def write_report(seen: Predictions, loader: Any, *, folder: Path, about: dict[st
 def _is_of_same(folder: Path, about: dict[str, Any]) -> bool:
     """Whether the report that is there is of this model and data."""
     before = read_object(folder / "report.json") or {}
-    return all(before.get(key) == value for key, value in about.items())
+    return all(key in before and before[key] == about.get(key)
+               for key in ("epoch", "step", "set", "samples"))
 
 
 def _report_classes(found: Classified, folder: Path, about: dict[str, Any], *, names: list[str],

@@ -1,6 +1,7 @@
 """One model on one or several devices, and the bare model inside its wrappers."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -51,9 +52,13 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
         is_exact = device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         if (strategy == "ddp" or not is_exact) and any(
                 one.requires_grad for one in model.parameters()):
-            model = nn.parallel.DistributedDataParallel(
-                model, device_ids=device_ids or None, find_unused_parameters=find_unused,
-                broadcast_buffers=False)  # the trainer does so for all networks
+            wrapper = nn.parallel.DistributedDataParallel
+            taken = inspect.signature(wrapper).parameters  # the former name is from torch 2.13 on
+            name = next(one for one in ("forward_sync_buffers", "broadcast_buffers")
+                        if one in taken)
+            off: dict[str, Any] = {name: False}  # the trainer does so for all networks
+            model = wrapper(model, device_ids=device_ids or None,
+                            find_unused_parameters=find_unused, **off)
     elif len(device_ids) > 1 and strategy != "single" and not isinstance(model, nn.DataParallel):
         model = nn.DataParallel(model, device_ids=device_ids)
     return model

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,15 +12,14 @@ from utils.devices.processes import num_processes
 from utils.devices.sharding import divided_in, placed_like
 from utils.errors import ConfigError
 
-WATCHED = 20  # backward passes at the start after which it is looked who changes gradients
+WATCHED = 20  # backward passes at the start after which it is looked who scales gradients
 
 logger = logging.getLogger(__name__)
 
 
 class Reduction:
     """Before an optimizer's step, by whoever asks ``left``. Until then gradients are those of this
-    process; who changes them there, as by clipping, gets other numbers than one process would,
-    which is warned of.
+    process; who clips them there gets other numbers than one process would, which is warned of.
 
     Args:
         parameters: gives all that are trained.
@@ -57,11 +55,12 @@ class Reduction:
 
     def before_step(self, parameters: list[nn.Parameter]) -> None:
         """The step of some parameters comes."""
-        watched = [(one, self._norms[one]) for one in parameters
-                   if one in self._norms and one.grad is not None]
-        if any(_norm(one) != before and not math.isnan(before) for one, before in watched):
-            self._num_watched, self._norms = WATCHED, {}
-            logger.warning("gradients were changed between self.backward and self.step, where they "
+        before = {one: norm for one in parameters if (norm := self._norms.pop(one, 0))}
+        scales = {_norm(one) / norm for one, norm in before.items()}
+        # all by one factor: not what another backward pass would do
+        if len(before) > 1 and max(scales) < 1 - 1e-6 and max(scales) - min(scales) < 1e-4:
+            self._num_watched = WATCHED
+            logger.warning("gradients were scaled between self.backward and self.step, where they "
                            "are those of one process's samples: one process would do otherwise. "
                            "trainer.clip_grad_norm clips those of all")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.devices.processes import gathered, num_processes
 from utils.devices.sharding import is_divided
-from utils.errors import RunError
+from utils.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +19,18 @@ def sum_gradients(parameters: Sequence["torch.nn.Parameter"], num_samples: int) 
     Args:
         parameters: the same in each; they may have gradients in some of them only.
         num_samples: of which the gradients here are the mean.
+
+    Raises:
+        ConfigError: a gradient is sparse.
     """
     import torch
     from torch import distributed
 
     with torch.no_grad():
         for bucket in _buckets([one for one in parameters if one.requires_grad]):
+            if any(one.grad is not None and one.grad.is_sparse for one in bucket):
+                raise ConfigError("several processes cannot share sparse gradients, as those of an "
+                                  "Embedding with sparse=True: leave that out")
             exact = torch.promote_types(bucket[0].dtype, torch.float32)
             parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in bucket]
             # after the gradients: who has one, and the samples

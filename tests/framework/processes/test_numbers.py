@@ -116,9 +116,9 @@ def test_all_processes_end_together(together: Any, name: str, text: str) -> None
     assert len(set(together[name]["all"])) == 1
 
 
-def test_gradients_that_somebody_changes_before_they_come_together_are_told(together: Any) -> None:
+def test_gradients_that_somebody_clips_before_they_come_together_are_told(together: Any) -> None:
     """Once in each process, and in none of the other runs."""
-    lines = [line for line in together["said"].splitlines() if "gradients were changed" in line]
+    lines = [line for line in together["said"].splitlines() if "gradients were scaled" in line]
     assert len(lines) == together["num_processes"]
 
 
