@@ -167,6 +167,12 @@ def test_column_and_row_of_values_are_not_broadcast() -> None:
     assert regression.summary(collected(LOGITS[:, :1], LOGITS[:, 0]))["mae"] == 0
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, 3.3])
+def test_equal_targets_of_double_precision_have_no_r2(value: float) -> None:
+    target = torch.full((3,), value, dtype=torch.float64)
+    assert regression.summary(collected(target + 1, target))["r2"] is None
+
+
 def test_equal_targets_have_no_r2() -> None:
     assert regression.summary(collected(LOGITS[:, 0], torch.full((COUNT,), 2.0)))["r2"] is None
 

@@ -117,6 +117,32 @@ def test_inputs_of_which_the_model_says_nan_have_no_prediction(
     assert "of 2 inputs, of 30, the model says NaN" in capsys.readouterr().out
 
 
+def test_probabilities_are_refused_where_the_evaluation_sees_logits(
+        trained: Path, inputs: Path, in_process: Run, monkeypatch: Any, capsys: Capture) -> None:
+    monkeypatch.setattr(Trainer, "report_of", staticmethod(lambda output, target: (
+        output * 9, target)), raising=False)
+    monkeypatch.setattr(Trainer, "predict_batch", lambda self, batch: (
+        self.model(batch[0]).softmax(1)), raising=False)
+    assert in_process("test.py", "-r", trained, "--predict", inputs) == 1
+    assert "expected logits" in capsys.readouterr().err
+
+
+def test_samples_of_one_class_do_not_tell_what_one_score_is(
+        trained: Path, inputs: Path, in_process: Run, monkeypatch: Any, capsys: Capture) -> None:
+    monkeypatch.setattr(Trainer, "report_of", staticmethod(lambda output, target: (
+        output[:, 0], torch.zeros(len(target)))), raising=False)
+    assert in_process("test.py", "-r", trained, "--predict", inputs) == 1
+    assert "all targets of 30 samples are 0" in capsys.readouterr().err
+
+
+def test_input_is_not_overwritten(trained: Path, in_process: Run, tmp_path: Path,
+                                  capsys: Capture) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("1,2")
+    assert in_process("test.py", "-r", trained, "--predict", path, "--predictions", path) == 2
+    assert "is what --predict reads" in capsys.readouterr().err and path.read_text() == "1,2"
+
+
 @pytest.mark.parametrize(("output", "text"), [
     (lambda batch: {"scores": 1}, r"got \{scores: int\}"),
     (lambda batch: torch.zeros(len(batch[0]), 4), "expected scores of 3 classes for 16 inputs"),

@@ -111,6 +111,15 @@ class StepsEverySecond(Trainer):
             super().step(optimizer)
 
 
+class Sparse(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2, 2, sparse=True)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.table((rows[:, 0] > 0).long())
+
+
 class LogsWeights(Trainer):
     def _train_step(self, batch: Any, batch_idx: int) -> Any:
         output, target, loss = super()._train_step(batch, batch_idx)
@@ -445,6 +454,7 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "fsdp2": lambda folder: trained(folder, strategy="fsdp2"),
     "logs weights": lambda folder: trained(folder, kind=LogsWeights),
     "fsdp2, logs weights": lambda folder: trained(folder, strategy="fsdp2", kind=LogsWeights),
+    "sparse": lambda folder: fails(folder, model=Sparse),
     "clips": lambda folder: trained(folder, kind=Clips),
     "fsdp2, clipped": lambda folder: trained(folder, strategy="fsdp2", clip_grad_norm=0.05),
     "fsdp2, accumulated": lambda folder: trained(folder, strategy="fsdp2", batches=2,

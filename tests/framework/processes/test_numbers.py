@@ -104,6 +104,7 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ("evaluates all", "ConfigError: the data to evaluate: a DataLoader gives each"),
     ("fsdp2 goes back by itself", "ConfigError: trainer.strategy: fsdp2 works where _train_step"),
     ("fsdp2, two nets", "ConfigError: trainer.strategy: fsdp2 divides the weights of the model"),
+    ("sparse", "ConfigError: several processes cannot share sparse gradients"),
     ("fsdp2, tied", "ConfigError: trainer.strategy: fsdp2 divides this Normed by blocks, and"),
     ("to fsdp2", "the strategy was changed to or from fsdp2"),
     ("to fsdp2, by hand", "the strategy was changed to or from fsdp2"),

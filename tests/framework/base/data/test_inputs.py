@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,3 +73,10 @@ def test_rows_that_are_no_numbers_are_told_with_their_line(tmp_path: Path, conte
 def test_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be read"):
         read_rows(tmp_path, 2)
+
+
+def test_heading_of_pandas_without_names_is_none_and_told(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "a.csv").write_text("0,1,2\n5,6,7\n0,1,2\n")
+    rows, names = read_rows(tmp_path / "a.csv", 3)
+    assert rows.tolist() == [[5, 6, 7], [0, 1, 2]] and names == ["0", "1"]
+    assert "the first line, 0, 1, ..., is taken for the names" in caplog.text
