@@ -2,7 +2,6 @@
 
 import argparse
 import collections
-import functools
 from typing import TYPE_CHECKING
 
 from parse_config import ConfigParser
@@ -41,11 +40,14 @@ def build(config: ConfigParser) -> "Trainer":
     from base.schedulers import build_scheduler
     from trainer import Trainer
     from utils.devices.device import prepare_device
-    from utils.devices.parallel import place_model
+    from utils.devices.parallel import check_strategy, place_model
     from utils.devices.precision import set_matmul_precision
     from utils.devices.processes import first_on_machine
+    from utils.devices.sharding import shard
     from utils.rng import set_deterministic, set_seed
 
+    device, device_ids = prepare_device(config.run.n_gpu or 0, config.device)
+    check_strategy(config.trainer.strategy, device_ids, config.trainer.precision)
     set_deterministic(config.trainer.deterministic)
     set_matmul_precision(config.trainer.matmul_precision)
     set_seed(config.run.seed)
@@ -55,15 +57,13 @@ def build(config: ConfigParser) -> "Trainer":
     model = config.init_obj("arch")
     start_from(model, config)
 
-    device, device_ids = prepare_device(config.run.n_gpu or 0, config.device)
-    placed = functools.partial(
-        place_model, device=device, device_ids=device_ids, strategy=config.trainer.strategy,
-        channels_last=config.trainer.channels_last, precision=config.trainer.precision)
     average = None
-    if config.trainer.strategy == "fsdp2":  # then no copy of the model can be made later
+    if config.trainer.strategy == "fsdp2":  # no copy can be made of a model that is divided
         average = average_of(model, config.trainer.ema_decay)
-    model = placed(model, compiled=config.trainer.compile,
-                   find_unused=config.trainer.find_unused_parameters)
+    model = place_model(model, device, device_ids, channels_last=config.trainer.channels_last,
+                        compiled=config.trainer.compile, strategy=config.trainer.strategy,
+                        find_unused=config.trainer.find_unused_parameters,
+                        precision=config.trainer.precision)
     criterion, = config.init_functions("loss")
     metrics = config.init_functions("metrics") if "metrics" in config else []
     optimizer = build_optimizers(config, model, criterion)
@@ -74,7 +74,7 @@ def build(config: ConfigParser) -> "Trainer":
                       valid_data_loader, lr_scheduler)
     trainer.counters.planned = num_steps
     if average is not None:
-        average.module = placed(average.module)
+        average.module = shard(average.module, device, config.trainer.precision)
         trainer.average = average
     return trainer
 

@@ -52,8 +52,7 @@ class BaseDataLoader(DataLoader[Any]):
             workers (off for an iterable data set), ``pin_memory`` where there is CUDA.
 
     Attributes:
-        keeps_all: whether several processes, which share the samples, read a last batch of fewer
-            samples than processes, as in validation.
+        keeps_all, must_be_even: how several processes share the samples (base/data/sampler.py).
         n_samples: of training, without those of validation; None where there is no length.
         valid_sampler: of the validation samples, or None.
 
@@ -80,7 +79,7 @@ class BaseDataLoader(DataLoader[Any]):
         self.valid_batch_size = valid_batch_size or batch_size
         self.valid_sampler: Any = None
         self.is_stream = isinstance(dataset, IterableDataset)
-        self.keeps_all = self.is_even = False  # between processes: see base/data/sampler.py
+        self.keeps_all = self.must_be_even = False
         self._share = rank(), num_processes()
         self._place_of_stream: dict[str, Any] = {}  # of one that has a state
         self._state: dict[str, Any] = {}  # where the next pass over it goes on
@@ -133,7 +132,8 @@ class BaseDataLoader(DataLoader[Any]):
         if self.is_stream:
             state, self._state = self._state, {}
             batches = after_samples(self._stream(epoch, state), 0 if state else skip_samples)
-            return share_of(batches, self._share, keeps_all=self.keeps_all, is_even=self.is_even)
+            return share_of(batches, self._share, keeps_all=self.keeps_all,
+                            must_be_even=self.must_be_even)
         return self._read(epoch, skip_samples)
 
     def state_dict(self) -> dict[str, Any]:

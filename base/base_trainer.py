@@ -28,7 +28,7 @@ from base.profile import profiling
 from base.run_log import begin
 from base.schedulers import Schedulers
 from base.start_checks import check_start, tell_unknown
-from base.together import BatchExchange, agreed_log, gather_parts, reduction_of, take_part
+from base.together import BatchExchange, agreed_log, bring_together, reduction_of, take_part
 from base.updates import Updates
 from logger.console import plain_number
 from logger.history import History
@@ -274,7 +274,7 @@ class BaseTrainer(Loops, ABC):
         parts = self._parts()
         state, finite = make_checkpoint(parts, config=self.config.config,
                                         epoch=self.counters.epoch, monitor_best=self.mnt_best)
-        return gather_parts(self, state, parts, finite), finite
+        return bring_together(self, state, parts, finite), finite
 
     def _resume_checkpoint(self, resume_path: str | Path) -> None:
         """Takes a checkpoint; the state of what a subclass makes later waits for ``train``.

@@ -42,9 +42,10 @@ def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
     average of the weights, where there is one, computing as the config says."""
     if trainer._resumed is not None:  # not to be trained: whatever else the networks have
         trainer._resumed.give(trainer._parts())
-    if hasattr(data_loader, "keeps_all"):
-        data_loader.keeps_all = True  # until somebody trains with it
-        data_loader.is_even = is_sharded(trainer.model)
+    is_shared = hasattr(data_loader, "keeps_all")
+    if is_shared:
+        kept = data_loader.keeps_all, data_loader.must_be_even
+        data_loader.keeps_all, data_loader.must_be_even = True, is_sharded(trainer.model)
     previous, trainer.valid_data_loader = trainer.valid_data_loader, data_loader
     trainer.writer.step, trainer.writer.mode = trainer.counters.step, "valid"
     trained, trainer.model = trainer.model, without_processes(trainer.model) if (
@@ -56,6 +57,8 @@ def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
             yield
     finally:
         trainer.valid_data_loader, trainer.model = previous, trained
+        if is_shared:
+            data_loader.keeps_all, data_loader.must_be_even = kept
 
 
 def named_loaders(loaders: Any) -> list[tuple[str, Any]]:

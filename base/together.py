@@ -22,7 +22,7 @@ from utils.devices.processes import (
     num_processes,
     rank,
 )
-from utils.devices.reduction import Overlapped, Reduction, Sharded
+from utils.devices.reduction import BeforeStep, Overlapped, Reduction, Sharded
 from utils.devices.sharding import check_all_divided, is_sharded, whole_state
 from utils.devices.shared_weights import (
     broadcast_state,
@@ -100,23 +100,24 @@ class BatchExchange:
         return self._size
 
 
-def reduction_of(trainer: Any, settings: Any) -> Reduction | None:
+def reduction_of(trainer: Any, settings: Any) -> Reduction:
     """How gradients come together. By DistributedDataParallel they do so while they are computed,
-    if each batch makes one step of one optimizer, else before a step. None in one process."""
+    if each batch makes one step of one optimizer, else before a step."""
     if num_processes() == 1:
-        return None
+        return Reduction()
     model, exchange = trainer.model, trainer._exchange
 
     def parameters() -> list[nn.Parameter]:
         return [one for _, part in each(trainer.optimizer) for one in parameters_of(part)]
 
     is_simple = settings.accumulate == 1 and not isinstance(trainer.optimizer, (dict, list, tuple))
+    is_wrapped = isinstance(model, nn.parallel.DistributedDataParallel)
     if is_sharded(model):
         reduction: Reduction = Sharded(model, exchange.counts)
-    elif isinstance(model, nn.parallel.DistributedDataParallel):
-        reduction = Overlapped(model, exchange.share, parameters, is_on=is_simple)
+    elif is_wrapped and is_simple:
+        reduction = Overlapped(model, exchange.share)
     else:
-        reduction = Reduction(parameters)
+        reduction = BeforeStep(parameters, *([model.no_sync] if is_wrapped else []))
     exchange.needs_counts = reduction.needs_counts
     return reduction
 
@@ -158,7 +159,7 @@ def take_part(trainer: Any) -> None:
     trainer._exchange.networks = [one for name, one in networks.items() if name != "average"]
     scaler = trainer.updates.scaler
     # DistributedDataParallel sums gradients that have its scale; else each undoes its own before
-    if scaler is not None and trainer.updates.reduction.needs_counts:
+    if scaler is not None and isinstance(trainer.updates.reduction, Overlapped):
         scaler.load_state_dict(from_main(scaler.state_dict()))
     if rank() > 0:  # a resume restores them
         set_seed(mix_seed(trainer.config.run.seed, rank(), trainer.counters.step) % 2**32)
@@ -192,12 +193,18 @@ def trained_in(trainer: Any, networks: dict[str, Any]) -> dict[str, Any]:
     return dict(found.values())
 
 
-def gather_parts(trainer: Any, state: dict[str, Any], parts: dict[str, Any],
-                 finite: list[KeyPath]) -> dict[str, Any]:
-    """A checkpoint's content with the parts that each process has of its own.
+def bring_together(trainer: Any, state: dict[str, Any], parts: dict[str, Any],
+                   finite: list[KeyPath]) -> dict[str, Any]:
+    """What the main process has to write of a checkpoint: weights that are divided whole, and the
+    parts that each process has of its own. With ``sharded_checkpoints`` each writes what it has of
+    the former itself, here.
+
+    Args:
+        finite: what in ``state`` must be finite to be saved.
 
     Raises:
-        RunError: the weights of the processes differ.
+        CheckpointError: a process could not write.
+        RunError: the weights of the processes differ, or are not finite.
     """
     if num_processes() > 1:
         check_equal_weights(trained_in(trainer, networks_in(parts)))

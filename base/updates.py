@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from utils.devices.precision import autocast, make_scaler, outside_autocast
-from utils.devices.reduction import Reduction, Sharded
+from utils.devices.reduction import Reduction
 from utils.devices.sharding import whole
 from utils.devices.shared_weights import sum_gradients
 from utils.errors import ConfigError
@@ -74,10 +74,10 @@ class Updates:
     Args:
         settings: of the trainer.
         device: that the networks are on.
-        reduction: of gradients over several processes; None alone.
+        reduction: of gradients over several processes; by default there is one.
 
     Attributes:
-        samples: of the last update, in this process.
+        samples: of the last update, in this process or, where gradients are of all, in all.
     """
 
     def __init__(self, settings: Any, device: torch.device,
@@ -87,8 +87,8 @@ class Updates:
         self.precision = settings.precision
         self.device = device
         self.scaler = make_scaler(self.precision, device)
-        self.reduction = reduction
-        self.is_plain = reduction is None and (
+        self.reduction = reduction or Reduction()
+        self.is_plain = not self.reduction.is_shared and (
             self.accumulate == 1 and not self.max_norm and self.scaler is None)
         self.groups: dict[str, Group] = {}
         self.samples = self.skipped = 0  # updates that fp16 left out, since the last log
@@ -100,28 +100,24 @@ class Updates:
     @contextlib.contextmanager
     def around_epoch(self) -> Iterator[None]:
         """Context of an epoch: its precision, and how gradients come together."""
-        with autocast(self.precision, self.device), (
-                contextlib.nullcontext() if self.reduction is None else self.reduction.off()):
+        with autocast(self.precision, self.device), self.reduction.off():
             yield
 
     def begin(self, num_samples: int) -> None:
         """A batch comes."""
         self._size = num_samples
-        if self.reduction is not None:
-            self.reduction.begin()
+        self.reduction.begin()
 
     def backward(self, loss: torch.Tensor) -> None:
         """Computes the gradients of a batch's mean loss, added to those that are there."""
-        if self.reduction is not None:
-            loss = self.reduction.weighted(loss)
+        loss = self.reduction.weighted(loss)
         if self.precision == "fp32":
             loss.backward()
         else:
             self._has_scaled = True
             with outside_autocast(self.precision, self.device):
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        if self.reduction is not None:
-            self.reduction.after_backward()
+        self.reduction.after_backward()
 
     def step(self, name: str, optimizer: Any) -> torch.Tensor | None:
         """The step of an optimizer, if one is due; the norm of its gradients, if that is limited.
@@ -136,8 +132,7 @@ class Updates:
             optimizer.step()
             return None
         parameters = parameters_of(optimizer)
-        if self.reduction is not None:
-            self.reduction.before_step(parameters)
+        self.reduction.before_step(parameters)
         if self.scaler is not None:
             self._unscale(name, optimizer, parameters)
         if name in self.groups and not self.groups[name].fits(parameters):
@@ -145,8 +140,7 @@ class Updates:
                            "for its step are dropped", name)
             del self.groups[name]
         group = self.groups.setdefault(name, Group())
-        group.take(parameters, self._size if self.reduction is None else (
-            self.reduction.num_samples(self._size)))
+        group.take(parameters, self.reduction.num_samples(self._size))
         return self.finish(name, optimizer) if group.batches >= self.accumulate else None
 
     def finish(self, name: str, optimizer: Any) -> torch.Tensor | None:
@@ -156,8 +150,7 @@ class Updates:
             return None
         group.give(parameters)
         self.samples = group.samples
-        if self.reduction is not None:
-            sum_gradients(self.reduction.left(parameters), group.samples)
+        sum_gradients(self.reduction.left(parameters), group.samples)
         norm = None
         if self.max_norm:
             norm = whole(nn.utils.clip_grad_norm_(parameters, self.max_norm))
@@ -204,11 +197,6 @@ class Updates:
         return made
 
     @property
-    def is_sharded(self) -> bool:
-        """Whether what waits is of the samples of all processes, else of this one's."""
-        return isinstance(self.reduction, Sharded)
-
-    @property
     def num_waiting(self) -> int:
         """Batches that wait for a step."""
         return num_waiting({name: vars(group) for name, group in self.groups.items()})
@@ -224,16 +212,15 @@ class Updates:
         if self.is_plain:
             return {}
         return {"groups": {name: dict(vars(group)) for name, group in self.groups.items()},
-                "is_sharded": self.is_sharded,
+                "is_of_all": self.reduction.is_of_all,
                 "skipped": self.skipped,
                 "scaler": None if self.scaler is None else self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, values in state["groups"].items():
             self.groups[name] = Group()
-            means = [None if mean is None else (
-                mean.to(self.device) if self.reduction is None
-                else self.reduction.placed(mean, self.device)) for mean in values["means"]]
+            means = [None if mean is None else self.reduction.placed(mean, self.device)
+                     for mean in values["means"]]
             vars(self.groups[name]).update({**values, "means": means})
         self.is_plain &= not self.groups  # what waits is a part of the next step
         self.skipped = state["skipped"]

@@ -70,8 +70,8 @@ class ModelGraph(Callback):
         self._inputs: Any = None  # that the model was called with
 
     def on_epoch_start(self, trainer: Any, epoch: int) -> None:
-        if self._is_done or not trainer.writer.enabled:
-            return
+        if self._is_done or not trainer.writer.enabled or trainer.counters.step:
+            return  # a run that goes on has one
         if num_processes() > 1:  # this one alone may not call a model that they share
             logger.warning("trainer.log_graph: several processes train, there is no graph")
             self._is_done = True

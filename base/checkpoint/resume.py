@@ -135,7 +135,7 @@ class Resumed:
         own = self._ranks[0]
         updates = own.get("updates", {})
         if (updates.get("groups") or "gradients" in own) and (
-                updates.get("is_sharded", False) != parts["updates"].is_sharded):
+                updates.get("is_of_all", False) != parts["updates"].reduction.is_of_all):
             raise CheckpointError(
                 f"{self.source}: the run was stopped where gradients wait for their step, and the "
                 "strategy was changed to or from fsdp2. Go on as before, or from another "

@@ -4,6 +4,8 @@ Beside the checkpoint, in ``shards/NAME``, lies what ``torch.distributed.checkpo
 checkpoint itself is as ever, with tensors without content in their places.
 """
 
+import dataclasses
+import enum
 import functools
 import operator
 import os
@@ -13,7 +15,7 @@ import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path, PosixPath, PurePath, WindowsPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +29,15 @@ from utils.devices.processes import (
     num_processes,
     rank,
 )
-from utils.devices.sharding import is_divided, new_like, part_of, replaced
+from utils.devices.sharding import is_divided, new_like, part_of, with_tensors
 from utils.errors import CheckpointError, RunError
 from utils.runs.checkpoint_file import SHARDS, read_checkpoint
 
 METADATA = ".metadata"  # of torch's; it is a pickle
+# what may stand in it beside torch's own records
+RECORDS = {("torch", "Size"), ("torch.serialization", "_get_layout"), *(
+    (module, name) for module in ("pathlib", "pathlib._local")
+    for name in ("PosixPath", "WindowsPath"))}
 CHUNK_BYTES = 1 << 24
 
 
@@ -61,7 +67,7 @@ def write_shards(state: dict[str, Any], folder: Path,
         tensors[key] = tensor
         return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
-    state = replaced(state, take)
+    state = with_tensors(state, take)
     name = from_main(f"step{state['parts']['counters']['step']}-{secrets.token_hex(4)}")
     path = folder / SHARDS / name
     checksums: dict[str, int] = {}
@@ -114,6 +120,13 @@ def read_shards(content: dict[str, Any], checkpoint: Path,
         return content
     import torch.distributed.checkpoint as dcp
 
+    class Reader(dcp.FileSystemReader):
+        """Torch's own would execute what its pickle names."""
+
+        def read_metadata(self, *args: Any, **options: Any) -> Any:
+            with open(path / METADATA, "rb") as file:
+                return _Records(file).load()
+
     path = checkpoint.parent / SHARDS / content["shards"]["name"]
     ranks = content.get("rank_parts", [])
     mine = rank() if rank() < len(ranks) else 0
@@ -129,14 +142,14 @@ def read_shards(content: dict[str, Any], checkpoint: Path,
     _check_files(path, content["shards"]["files"], by_all=like is not None)
     try:
         # what a process has of its own was written by each under the name of the first
-        result = replaced({**rest, "rank_parts": ranks[mine:mine + 1]}, make)
+        result = with_tensors({**rest, "rank_parts": ranks[mine:mine + 1]}, make)
         result["rank_parts"] = [*ranks[:mine], *result["rank_parts"], *ranks[mine + 1:]]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.load(tensors, checkpoint_id=path, no_dist=like is None)
+            dcp.load(tensors, storage_reader=Reader(path), no_dist=like is None)
     # a damaged file fails anywhere inside torch's readers
     except (dcp.CheckpointException, Exception) as error:
-        raise CheckpointError(f"{path}: damaged, or of another checkpoint "
+        raise CheckpointError(f"{path}: refused, for it is damaged or of another checkpoint "
                               f"({_cause(error).splitlines()[0][:300]})") from error
     return result
 
@@ -218,31 +231,22 @@ def _check_files(path: Path, checksums: dict[str, int], *, by_all: bool) -> None
                    if _checksum(path / name) != checksums[name]]
         if damaged:
             problem = f"{path / damaged[0]}: damaged (its checksum is wrong)"
-        else:
-            _check_metadata(path / METADATA)
     except OSError as error:
         problem = f"{error.filename}: cannot be read ({error.strerror})"
-    except Exception as error:  # what is no pickle fails anywhere
-        problem = f"{path / METADATA}: refused ({error})"
     if problem := first_problem(problem) if by_all else problem:
         raise CheckpointError(f"{problem}; use another checkpoint")
 
 
-def _check_metadata(file: Path) -> None:
-    """Torch reads it without looking at what it names; this allows what torch writes only."""
-    with open(file, "rb") as opened:
-        _MetadataReader(opened).load()
+class _Records(pickle.Unpickler):
+    """Reads torch's pickle of what lies where, and executes nothing that is in it."""
 
-
-class _MetadataReader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        is_plain = "." not in name and (
-            module in ("torch", "torch.serialization", "pathlib", "pathlib._local")
-            or module.startswith("torch.distributed.checkpoint."))
-        found: Any = super().find_class(module, name) if is_plain else None
-        is_own_class = isinstance(found, type) and found.__module__ == module and (
-            module.startswith("torch.distributed.checkpoint."))
-        if is_own_class or isinstance(found, torch.dtype) or found in (
-                torch.Size, PosixPath, WindowsPath, PurePath) or name == "_get_layout":
+        if (module, name) in RECORDS or module.startswith("torch.distributed.checkpoint."):
+            found: Any = super().find_class(module, name)
+            is_own = isinstance(found, type) and found.__module__ == module and (
+                dataclasses.is_dataclass(found) or issubclass(found, enum.Enum))
+            if is_own or (module, name) in RECORDS:
+                return found
+        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         raise pickle.UnpicklingError(f"it names {module}.{name} and could execute code")

@@ -170,14 +170,14 @@ def has_length(thing: Any) -> bool:
 
 
 def share_of(batches: Iterator[Any], share: tuple[int, int], *, keeps_all: bool,
-             is_even: bool = False) -> Iterator[Any]:
+             must_be_even: bool = False) -> Iterator[Any]:
     """Of each so many batches as there are processes the n-th. All of them are read before it is
     given, so that their data set is at the same place in each process.
 
     Args:
         share: (n, of how many).
         keeps_all: of a last group with fewer batches than processes the first of these get one;
-            else it is left out. is_even: then that is an error.
+            else it is left out. must_be_even: then that is an error.
 
     Raises:
         RunError: some would get a batch more than others.
@@ -187,7 +187,7 @@ def share_of(batches: Iterator[Any], share: tuple[int, int], *, keeps_all: bool,
         yield from batches
     for first in batches:
         group = [first, *itertools.islice(batches, count - 1)]
-        if len(group) < count and keeps_all and is_even:
+        if len(group) < count and keeps_all and must_be_even:
             raise RunError(f"an iterable data set ends with {len(group)} batches for {count} "
                            "processes, and the strategy fsdp2 needs as many in each to validate: "
                            "let its number of batches be a multiple of that")

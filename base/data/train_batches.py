@@ -137,8 +137,6 @@ class TrainBatches:
         if loader_state:
             loader.load_state_dict(loader_state)
         if hasattr(loader, "place"):
-            if hasattr(loader, "keeps_all"):
-                loader.keeps_all = False  # it may have been evaluated
             loader.place(self.counters.passes, self.counters.samples)
             return iter(loader)
         start, self._start_of_pass = self._start_of_pass, None

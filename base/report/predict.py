@@ -13,7 +13,7 @@ from base.base_data_loader import BaseDataLoader
 from base.data.sampler import EpochSampler, has_length
 from base.evaluation import evaluating_on, first_batches
 from base.report.files import make_folder, write_table
-from base.report.predictions import SUM_TOLERANCE, as_numbers, two_scores
+from base.report.predictions import are_probabilities, as_numbers, two_scores
 from base.report.regression import value_text
 from base.report.report import watched
 from base.report.results import Classified, Measured
@@ -132,12 +132,12 @@ class _Classes:
             raise RunError(f"expected scores of {len(self.names)} classes for {len(output)} inputs,"
                            f" as for the data with targets, got {shapes(output)}")
         is_known = scores.isfinite().any(dim=1) & ~(scores.isnan() | scores.isposinf()).any(dim=1)
-        if is_ready and not _are_probabilities(scores[is_known]):
+        if is_ready and is_known.any() and not are_probabilities(scores[is_known]):
             raise RunError("expected probabilities, which the scores are for the data with targets,"
                            " got other numbers for an input: the model has to give logits or "
                            "probabilities, not now one and then the other")
         if self.kind == "logits" and len(self.names) > 2 and is_known.any() and (
-                _are_probabilities(scores[is_known])):
+                are_probabilities(scores[is_known])):
             raise RunError("expected logits, as the scores are for the data with targets, got "
                            "probabilities: predict_batch has to give what _valid_epoch sees")
         prediction = scores.argmax(dim=1).tolist()
@@ -166,11 +166,6 @@ class _Values:
             raise RunError(f"expected {self.count} values for each of {len(output)} inputs, as for "
                            f"the data with targets, got {shapes(output)}")
         return [tuple(map(value_text, row)) for row in as_numbers(values)]
-
-
-def _are_probabilities(scores: Tensor) -> bool:
-    return bool(((scores >= 0) & (scores <= 1 + SUM_TOLERANCE)).all()
-                & ((scores.sum(dim=1) - 1).abs() <= SUM_TOLERANCE).all())
 
 
 def _rows(trainer: Any, batches: Any, names: list[str],

@@ -180,10 +180,7 @@ class _Classes:
 
     def _narrow(self, scores: Tensor, log_sum: Tensor) -> None:
         """Rules out what the scores cannot be."""
-        sums = (scores.sum(dim=1) - 1).abs().max()
-        lowest, highest = scores.min(), scores.max()
-        self.may_be["probabilities"] &= bool(
-            (lowest >= 0) & (highest <= 1 + SUM_TOLERANCE) & (sums <= SUM_TOLERANCE))
+        self.may_be["probabilities"] &= are_probabilities(scores)
         self.may_be["log-probabilities"] &= bool(log_sum.abs().max() <= SUM_TOLERANCE)
 
     def _keep(self, *values: Tensor) -> None:
@@ -238,6 +235,13 @@ def _kind(output: Any, target: Any) -> str | None:
 def _sizes(values: Tensor) -> list[int]:
     """The shape of one sample's values, without dimensions of 1."""
     return [size for size in values.shape[1:] if size != 1]
+
+
+def are_probabilities(scores: Tensor) -> bool:
+    """Whether (n, classes) scores are so in each row."""
+    sums = (scores.sum(dim=1) - 1).abs().max()
+    lowest, highest = scores.min(), scores.max()
+    return bool((lowest >= 0) & (highest <= 1 + SUM_TOLERANCE) & (sums <= SUM_TOLERANCE))
 
 
 def two_scores(scores: Tensor, *, is_probability: bool) -> Tensor:

@@ -70,7 +70,7 @@ def graph_of(folder: Path) -> set[str]:
 
 def draw(folder: Path, model: Any, batch: Any = BATCH, times: int = 1) -> set[str]:
     writer = TensorboardWriter(folder, logging.getLogger("test"), True)
-    trainer = SimpleNamespace(writer=writer, model=model)
+    trainer = SimpleNamespace(writer=writer, model=model, counters=SimpleNamespace(step=0))
     callback = ModelGraph()
     for number in range(times):
         callback.on_epoch_start(trainer, number)

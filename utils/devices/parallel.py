@@ -34,7 +34,7 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
     Raises:
         ConfigError: torch.compile does not take the options, or the strategy is not to be had.
     """
-    _check_strategy(strategy, device_ids)
+    check_strategy(strategy, device_ids, precision)
     if strategy == "fsdp2":
         model = shard(model, device, precision)
     else:
@@ -64,7 +64,15 @@ def place_model(model: nn.Module, device: torch.device, device_ids: list[int], *
     return model
 
 
-def _check_strategy(strategy: str, device_ids: list[int]) -> None:
+def check_strategy(strategy: str, device_ids: list[int], precision: str) -> None:
+    """Whether the model can be placed so, before there is one.
+
+    Raises:
+        ConfigError: the strategy is not to be had here.
+    """
+    if strategy == "fsdp2" and precision == "fp16":
+        raise ConfigError("trainer.precision: fp16 does not go with the strategy fsdp2: each "
+                          "process would scale its part by itself. Take bf16")
     count = num_processes()
     if strategy in ("ddp", "fsdp2") and count == 1:
         raise ConfigError(f"trainer.strategy: {strategy} is of several processes: start them by "

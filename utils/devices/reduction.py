@@ -18,22 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 class Reduction:
-    """Before an optimizer's step, by whoever asks ``left``. Until then gradients are those of this
-    process; who clips them there gets other numbers than one process would, which is warned of.
-
-    Args:
-        parameters: gives all that are trained.
+    """Of one process: there is nothing to do.
 
     Attributes:
+        is_shared: whether there are several processes.
+        is_of_all: whether gradients are means over the samples of all as soon as they are there, so
+            that what waits for a step is of all.
         needs_counts: whether the processes have to tell each other their samples of each batch.
     """
 
-    needs_counts = False
-
-    def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]]) -> None:
-        self._parameters = parameters
-        self._num_watched = 0  # backward passes
-        self._norms: dict[nn.Parameter, float] = {}  # of gradients after one
+    is_shared = is_of_all = needs_counts = False
 
     def off(self) -> contextlib.AbstractContextManager[Any]:
         """Context for an epoch."""
@@ -48,25 +42,13 @@ class Reduction:
 
     def after_backward(self) -> None:
         """A backward pass of ``weighted`` is over."""
-        self._norms = {}
-        if self._num_watched < WATCHED:
-            self._num_watched += 1
-            self._norms = {one: _norm(one) for one in self._parameters() if one.grad is not None}
 
     def before_step(self, parameters: list[nn.Parameter]) -> None:
         """The step of some parameters comes."""
-        before = {one: norm for one in parameters if (norm := self._norms.pop(one, 0))}
-        scales = {_norm(one) / norm for one, norm in before.items()}
-        # all by one factor: not what another backward pass would do
-        if len(before) > 1 and max(scales) < 1 - 1e-6 and max(scales) - min(scales) < 1e-4:
-            self._num_watched = WATCHED
-            logger.warning("gradients were scaled between self.backward and self.step, where they "
-                           "are those of one process's samples: one process would do otherwise. "
-                           "trainer.clip_grad_norm clips those of all")
 
     def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-        """Those whose gradients are still those of this process."""
-        return parameters
+        """Those whose gradients are still those of one of several processes."""
+        return []
 
     def num_samples(self, own: int) -> int:
         """Of how many samples of the batch the gradients are the mean.
@@ -81,33 +63,67 @@ class Reduction:
         return gradient if gradient.is_meta else gradient.to(device)
 
 
+class BeforeStep(Reduction):
+    """Before an optimizer's step, by whoever asks ``left``. Until then gradients are those of this
+    process; who clips them there gets other numbers than one process would, which is warned of.
+
+    Args:
+        parameters: gives all that are trained.
+        off: makes a context in which nobody else sends them.
+    """
+
+    is_shared = True
+
+    def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]],
+                 off: Callable[[], contextlib.AbstractContextManager[Any]] = (
+                     contextlib.nullcontext)) -> None:
+        self._parameters = parameters
+        self._off = off
+        self._num_watched = 0  # backward passes
+        self._norms: dict[nn.Parameter, float] = {}  # of gradients after one
+
+    def off(self) -> contextlib.AbstractContextManager[Any]:
+        return self._off()
+
+    def after_backward(self) -> None:
+        self._norms = {}
+        if self._num_watched < WATCHED:
+            self._num_watched += 1
+            self._norms = {one: _norm(one) for one in self._parameters() if one.grad is not None}
+
+    def before_step(self, parameters: list[nn.Parameter]) -> None:
+        before = {one: norm for one in parameters if (norm := self._norms.pop(one, 0))}
+        scales = {_norm(one) / norm for one, norm in before.items()}
+        # all by one factor: not what another backward pass would do
+        if len(before) > 1 and max(scales) < 1 - 1e-6 and max(scales) - min(scales) < 1e-4:
+            self._num_watched = WATCHED
+            logger.warning("gradients were scaled between self.backward and self.step, where they "
+                           "are those of one process's samples: one process would do otherwise. "
+                           "trainer.clip_grad_norm clips those of all")
+
+    def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+        return parameters
+
+
 class Overlapped(Reduction):
     """While they are computed, by the work of DistributedDataParallel.
 
     Args:
         model: wrapped.
         share: gives this process's share of the samples of the batch.
-        parameters: as of ``Reduction``.
-        is_on: whether it may; else gradients stay those of this process.
     """
 
-    def __init__(self, model: nn.parallel.DistributedDataParallel, share: Callable[[], float],
-                 parameters: Callable[[], Iterable[nn.Parameter]], *, is_on: bool) -> None:
-        super().__init__(parameters)
-        self.needs_counts = is_on
-        self._model = model
+    is_shared = needs_counts = True
+
+    def __init__(self, model: nn.parallel.DistributedDataParallel,
+                 share: Callable[[], float]) -> None:
         self._share = share
         self._has_run = False
-        self._reduced: set[int] = set()  # ids of the parameters that it knows of
-        if is_on:
-            self._num_watched = WATCHED  # gradients are those of all
-            self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
-            # torch wants the function's annotations to be its own types
-            model.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
-            model.register_forward_pre_hook(self._note)
-
-    def off(self) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext() if self._reduced else self._model.no_sync()
+        # ids of the parameters that it knows of
+        self._reduced = {id(one) for one in model.parameters() if one.requires_grad}
+        # torch wants the function's annotations to be its own types
+        model.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
+        model.register_forward_pre_hook(self._note)
 
     def begin(self) -> None:
         self._has_run = False
@@ -138,11 +154,9 @@ class Sharded(Reduction):
         counts: gives the samples of the batch in this process, and in all.
     """
 
-    needs_counts = True
+    is_shared = is_of_all = needs_counts = True
 
     def __init__(self, model: nn.Module, counts: Callable[[], tuple[int, int]]) -> None:
-        super().__init__(tuple)
-        self._num_watched = WATCHED
         self._counts = counts
         self._like = divided_in(model)
         self._is_weighted = False
@@ -154,9 +168,6 @@ class Sharded(Reduction):
         own, total = self._counts()
         self._is_weighted = True
         return loss * (own * num_processes() / total)
-
-    def left(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-        return []
 
     def num_samples(self, own: int) -> int:
         if not self._is_weighted:

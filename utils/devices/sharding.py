@@ -31,9 +31,6 @@ def shard(model: nn.Module, device: torch.device, precision: str = "fp32") -> nn
     Raises:
         ConfigError: torch cannot divide it.
     """
-    if precision == "fp16":
-        raise ConfigError("trainer.precision: fp16 does not go with the strategy fsdp2: each "
-                          "process would scale its part by itself. Take bf16")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -135,11 +132,11 @@ def whole_state(state: dict[str, Any]) -> dict[str, Any]:
         tensor = whole(tensor)
         return tensor.cpu() if is_main_process() else torch.empty_like(tensor, device="meta")
 
-    return replaced(state, gather)
+    return with_tensors(state, gather)
 
 
-def replaced(state: Any, function: Callable[[str, torch.Tensor], torch.Tensor],
-             path: str = "") -> Any:
+def with_tensors(state: Any, function: Callable[[str, torch.Tensor], torch.Tensor],
+                 path: str = "") -> Any:
     """A nested state with others in the place of its tensors.
 
     Args:
@@ -150,10 +147,10 @@ def replaced(state: Any, function: Callable[[str, torch.Tensor], torch.Tensor],
     if isinstance(state, dict):
         result = copy.copy(state)  # with its type, and the attributes that a state_dict has
         for key, value in state.items():
-            result[key] = replaced(value, function, f"{path}/{key}" if path else str(key))
+            result[key] = with_tensors(value, function, f"{path}/{key}" if path else str(key))
         return result
     if type(state) in (list, tuple):
-        return type(state)(replaced(value, function, f"{path}/{index}")
+        return type(state)(with_tensors(value, function, f"{path}/{index}")
                            for index, value in enumerate(state))
     return state
 
@@ -197,7 +194,7 @@ def placed_state(state: dict[str, Any], part: Any) -> dict[str, Any]:
 
 def _placed_each(values: dict[str, Any], likes: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Each tensor placed like another one, if that is divided and of its shape."""
-    result = copy.copy(values)  # with its type, and the attributes that a state_dict has
+    result = copy.copy(values)
     for key, value in values.items():
         like = likes.get(key)
         if isinstance(value, torch.Tensor) and like is not None and is_divided(like) and (

@@ -156,6 +156,6 @@ def test_stream_that_cannot_be_shared_evenly_is_refused_where_it_has_to_be():
         ["a", "d"], ["b", "e"], ["c"]]
     for number in range(3):
         with pytest.raises(RunError, match="ends with 2 batches for 3 processes"):
-            list(share_of(iter("abcde"), (number, 3), keeps_all=True, is_even=True))
-        assert len(list(share_of(iter("abcdef"), (number, 3), keeps_all=True, is_even=True))) == 2
-        assert len(list(share_of(iter("abcde"), (number, 3), keeps_all=False, is_even=True))) == 1
+            list(share_of(iter("abcde"), (number, 3), keeps_all=True, must_be_even=True))
+        assert len(list(share_of(iter("abcdef"), (number, 3), keeps_all=True, must_be_even=True))) == 2
+        assert len(list(share_of(iter("abcde"), (number, 3), keeps_all=False, must_be_even=True))) == 1
