@@ -104,7 +104,9 @@ def read_run(folder: Path) -> tuple[Row, list[Row]]:
         "time": _time(folder, status, last), "path": folder.as_posix()}
     values = {LAST + key: value for key, value in last.items()
               if key not in NOT_LAST and is_number(value)}
-    settings = settings_of(config) | {"processes": status.get("processes", 1)} if config else {}
+    settings = settings_of(config) if config else {}
+    if settings:
+        settings["processes"] = _number(status, "processes") or 1
     return facts | values | settings, rows
 
 
