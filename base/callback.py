@@ -27,7 +27,7 @@ class Callback:
         """After a batch of the validation data."""
 
     def on_valid_end(self, trainer: Any) -> None:
-        """After it."""
+        """After an evaluation, unless it failed."""
 
     def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
         """After validation; what is put into ``log`` is printed, stored and monitored."""

@@ -16,7 +16,7 @@ def replaced(path: Path) -> Iterator[Path]:
     Raises:
         RunError: it cannot be written.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # with its ending
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # some choose by the ending
     try:
         yield temporary
         os.replace(temporary, path)

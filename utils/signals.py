@@ -66,7 +66,7 @@ def ignore_stop_signals() -> None:
 
 
 def init_worker(user_init: Callable[[int], None] | None, worker_id: int) -> None:
-    """What a loader's worker starts with: that, and a project's own."""
+    """What a loader's worker starts with: stop signals ignored, then a project's own function."""
     ignore_stop_signals()
     if user_init is not None:
         user_init(worker_id)
