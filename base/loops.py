@@ -99,8 +99,8 @@ class Loops:
         for name, one in chosen(self.optimizer, optimizer).items():
             if wants_closure(one):
                 one.step(loss_again(self))
-            else:
-                self._log_norm(name, self.updates.step(name, one))
+            elif (norm := self.updates.step(name, one)) is not None:
+                self._log_norm(name, norm)
 
     def train_batches(self) -> Iterator[tuple[int, Any]]:
         """(batch_idx, batch on the device) of the epoch, from where a resumed run was stopped.
@@ -188,7 +188,9 @@ class Loops:
         return values
 
     def _begin_batch(self, batch: Any, size: int) -> None:
-        own = size if self.updates.is_plain else self.num_samples(batch)
+        if self.updates.is_plain:
+            return
+        own = self.num_samples(batch)
         self.updates.begin(own)
         if self._exchange is not None:
             self._exchange.begin(own, size, is_own_count=self.train_data.is_own_count)
@@ -198,7 +200,7 @@ class Loops:
         (batch, batch_idx), size, self._unfinished = self._batch, self._unfinished, 0
         if self._exchange is not None:
             size = self._exchange.end()
-        if self.train_data.is_last_drawn(self.len_epoch):
+        if self.updates.groups and self.train_data.is_last_drawn(self.len_epoch):
             self._step_what_waits()
         self.counters.finish_batch(size)
         self.train_data.num_samples += size
@@ -232,13 +234,13 @@ class Loops:
         waiting = list(self.updates.groups)
         for name in waiting:
             one = chosen(self.optimizer, name or None)[name]
-            self._log_norm(name, self.updates.finish(name, one))
+            if (norm := self.updates.finish(name, one)) is not None:
+                self._log_norm(name, norm)
         return bool(waiting)
 
-    def _log_norm(self, name: str, norm: torch.Tensor | None) -> None:
-        if norm is not None:
-            label = f"gradient_norm_{name}" if name else "gradient_norm"
-            self.train_metrics.update(label, norm, self.updates.samples)
+    def _log_norm(self, name: str, norm: torch.Tensor) -> None:
+        label = f"gradient_norm_{name}" if name else "gradient_norm"
+        self.train_metrics.update(label, norm, self.updates.samples)
 
     def _is_save_step(self) -> bool:
         return is_multiple(self.counters.step, self.settings.save_steps)

@@ -51,9 +51,9 @@ class ProgressBar:
         leave room for a bar."""
         if self._bar is None:
             return
-        text = self._label
+        text, room = self._label, _width() - LEFT_TO_BAR
         for figure in figures:
-            if len(f"{text}  {figure}") > _width() - LEFT_TO_BAR:
+            if len(f"{text}  {figure}") > room:
                 break
             text = f"{text}  {figure}"
         self._bar.set_description_str(text, refresh=False)

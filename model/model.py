@@ -20,7 +20,7 @@ class MnistModel(BaseModel):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, 1, 28, 28) images to (batch, classes) log-probabilities."""
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (batch, 10, 12, 12)
-        x = F.relu(F.max_pool2d(self.conv2_drop(self.conv2(x)), 2))  # (batch, 20, 4, 4)
+        x = F.relu(self.conv2_drop(F.max_pool2d(self.conv2(x), 2)))  # (batch, 20, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))
         x = F.dropout(x, training=self.training)
         return F.log_softmax(self.fc2(x), dim=1)

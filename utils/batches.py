@@ -83,14 +83,17 @@ def num_samples(batch: Any) -> int:
     one of tensors of the same length is taken for several fields. Where nothing tells, it is 1.
     """
     fields = _items(batch)
-    if fields is None or all(isinstance(field, (str, int, float)) for field in fields):
-        fields = [batch]
+    if fields is None:
+        return _size(batch)[0] or 1
     guess = 0
     for field in fields:
         size, is_sure = _size(field)
         if size and is_sure:
             return size
         guess = guess or size
+    if not guess and isinstance(batch, (list, tuple)) and (
+            all(isinstance(field, (str, int, float)) for field in fields)):
+        guess = len(fields)
     return guess or 1
 
 

@@ -42,7 +42,7 @@ class MetricTracker:
         if self.functions or self.whole_set:
             from utils.rng import OwnStream  # needs torch, which takes seconds
 
-            self._stream = OwnStream()
+            self._stream = OwnStream(may_draw_later=bool(self.whole_set))
         self.reset()
 
     def reset(self) -> None:
@@ -91,8 +91,8 @@ class MetricTracker:
     def update_batch(self, output: Any, target: Any, loss: Any, n: int) -> None:
         """Adds the loss and all metrics of a batch of ``n`` samples, then calls ``observers``.
 
-        Metrics draw random numbers from a stream of their own: they change no training (those of
-        python and numpy, if they draw them at the first batch as well).
+        Metrics draw random numbers from a stream of their own: they change no training. (Those
+        that draw have to do so at the first batch; of the whole set, with torch, at any.)
         """
         self.update("loss", loss, n)
         if self._stream is None and not self.observers:

@@ -97,13 +97,16 @@ def seeded(seed: int) -> Iterator[None]:
 class OwnStream:
     """Context whose draws come from a stream of its own; the one outside does not notice.
 
-    torch's stream is swapped at each use, which costs 2 us. python's and numpy's cost 100 us: they
-    are watched at the first use after a ``restart``, and swapped if something drew from them.
+    All generators are swapped at the first use after a ``restart``, which takes 100 us; then those
+    from which was drawn there: all, torch's, which takes 10 us, or none.
+
+    Args:
+        may_draw_later: swap torch's at each use, for what may draw without having done so at first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_draw_later: bool = False) -> None:
+        self._may_draw_later = may_draw_later
         self._generators = RandomState()
-        self._is_whole = True
         self.restart()
 
     def restart(self) -> None:
@@ -111,34 +114,41 @@ class OwnStream:
         with preserved():
             set_seed(0)
             self._own = self._generators.state_dict()
-        self._is_first = True
+        self._swapped, self._is_first = "all", True
 
     def __enter__(self) -> None:
-        if self._is_first or self._is_whole:
-            self._outside = self._generators.state_dict()
-            self._generators.load_state_dict(self._own)
-        else:
-            self._outside = _torch_state()
-            _set_torch_state(self._own)
+        if self._swapped == "none":
+            return
+        self._outside = self._state()
+        self._set(self._own)
 
     def __exit__(self, *exception: object) -> None:
-        if self._is_first or self._is_whole:
-            before, self._own = self._own, self._generators.state_dict()
-            self._generators.load_state_dict(self._outside)
-            if self._is_first:
-                self._is_whole = not all(_same(before[key], self._own[key])
-                                         for key in ("numpy", "python"))
+        if self._swapped == "none":
+            return
+        before, now = self._own, self._state()
+        self._set(self._outside)
+        self._own = before | now
+        if self._is_first:
+            drawn = {key for key in now if not _same(before.get(key), now[key])}
             self._is_first = False
-        else:
-            self._own |= _torch_state()
-            _set_torch_state(self._outside)
+            self._swapped = "all" if drawn & {"numpy", "python"} else (
+                "torch" if drawn or self._may_draw_later else "none")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"own": self._own, "is_whole": self._is_whole, "is_first": self._is_first}
+        return {"own": self._own, "swapped": self._swapped, "is_first": self._is_first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._own = dict(state["own"])
-        self._is_whole, self._is_first = state["is_whole"], state["is_first"]
+        self._swapped, self._is_first = state.get("swapped", "all"), state["is_first"]
+
+    def _state(self) -> dict[str, Any]:
+        return self._generators.state_dict() if self._swapped == "all" else _torch_state()
+
+    def _set(self, state: dict[str, Any]) -> None:
+        if self._swapped == "all":
+            self._generators.load_state_dict(state)
+        else:
+            _set_torch_state(state)
 
 
 def _torch_state() -> dict[str, Any]:
@@ -155,6 +165,12 @@ def _set_torch_state(state: dict[str, Any]) -> None:
             torch.cuda.set_rng_state(device_state, index)
 
 
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(torch.equal(value, other[key]) if isinstance(value, torch.Tensor)
-               else value == other[key] for key, value in one.items())
+def _same(one: Any, other: Any) -> bool:
+    """Whether two states of a generator, or of one on each device, are the same."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, list):
+        return all(map(_same, one, other))
+    if isinstance(one, dict):
+        return all(_same(value, other[key]) for key, value in one.items())
+    return one == other

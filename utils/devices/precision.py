@@ -27,9 +27,10 @@ def outside_autocast(precision: str,
 
 def read_outside(batches: Iterable[Any], precision: str, device: torch.device) -> Iterator[Any]:
     """The batches of a loader, whose transforms are not meant by ``autocast``."""
-    if precision not in DTYPES:
-        yield from batches
-        return
+    return iter(batches) if precision not in DTYPES else _read_outside(batches, precision, device)
+
+
+def _read_outside(batches: Iterable[Any], precision: str, device: torch.device) -> Iterator[Any]:
     iterator, end = iter(batches), object()
     while True:
         with outside_autocast(precision, device):

@@ -131,7 +131,7 @@ def gathered(value: Any) -> list[Any]:
 
 def first_problem(problem: str | None) -> str | None:
     """What went wrong in any of the processes, if it did."""
-    return next(filter(None, gathered(problem)), None)
+    return problem if num_processes() == 1 else next(filter(None, gathered(problem)), None)
 
 
 def gathered_by_main(value: Any) -> list[Any]:

@@ -59,7 +59,7 @@ def test_memory_format_is_for_images_only() -> None:
     ((torch.zeros(4, 2), None), 4),
     ((torch.zeros(3, 2), ["a", "b", "c"]), 3),
     ([["ab", "c", "de"], torch.zeros(3)], 3),
-    (["ab", "c"], 2),
+    (["ab", "c"], 2), ({"text": "ab", "id": 7}, 1), ({"text": ["ab", "c"]}, 2),
     ([5, 6, 7], 3),
     (([torch.zeros(1, 8, 8), torch.zeros(1, 9, 9), torch.zeros(1, 7, 7)], BOXES), 3),
     (([torch.zeros(8), torch.zeros(6)], None), 2),

@@ -233,6 +233,31 @@ def test_metric_that_draws_random_numbers_changes_no_stream_of_the_training():
     assert torch.equal(before["python"]["words"], after["python"]["words"])
 
 
+class Reservoir:
+    """Keeps some of the batches: from the second on it draws which."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.kept = []
+
+    def update(self, output, target):
+        if self.kept:
+            torch.rand(3)
+        self.kept.append(output.mean())
+
+    def compute(self):
+        return torch.stack(self.kept).mean()
+
+
+def test_metric_with_a_memory_may_begin_to_draw_at_any_batch():
+    set_seed(5)
+    before = RandomState().state_dict()["torch"]
+    assert len(tracked([Reservoir()], 43).whole_set["Reservoir"].kept) > 1
+    assert torch.equal(RandomState().state_dict()["torch"], before)
+
+
 def test_metric_that_draws_random_numbers_says_the_same_of_the_same_data():
     set_seed(5)
     first = tracked([random_accuracy], 43)

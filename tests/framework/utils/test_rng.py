@@ -148,6 +148,18 @@ def test_own_stream_draws_the_same_numbers_whatever_is_drawn_outside(kind):
             assert DRAWS[kind]() == number
 
 
+def test_own_stream_of_what_may_draw_later_is_torchs():
+    set_seed(5)
+    undisturbed = draws()
+    set_seed(5)
+    stream = OwnStream(may_draw_later=True)
+    with stream:
+        pass
+    with stream:
+        torch.rand(3)
+    assert draws() == undisturbed
+
+
 @pytest.mark.parametrize("kind", DRAWS)
 @pytest.mark.parametrize("num_uses", [0, 1, 2])
 def test_own_stream_goes_on_where_it_was_saved(kind, num_uses):
