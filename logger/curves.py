@@ -174,11 +174,9 @@ def _draw_panel(axes: Any, histories: Histories, base: str, keys: dict[str, tupl
 
 
 def _wants_log(values: list[float], *, is_rate: bool) -> bool:
-    """Rates that change; other values if they span more than three powers of ten."""
-    above = [value for value in values if value > 0]
-    if is_rate:
-        return bool(above) and max(above) > min(above)
-    return len(above) == len(values) and max(above) > 1000 * min(above)
+    """Of numbers above 0, rates that change, and other values that span more than three powers of
+    ten."""
+    return min(values) > 0 and max(values) > (1 if is_rate else 1000) * min(values)
 
 
 def _draw_kinds(axes: Any, kinds: list[tuple[str, int]], *, by_style: bool) -> None:

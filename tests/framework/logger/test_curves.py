@@ -130,3 +130,11 @@ def test_legend_of_many_histories_has_an_end(tmp_path: Path) -> None:
 def test_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be written"):
         draw_curves({"a": rows_of(loss=1.0)}, tmp_path / "absent" / "a.png")
+
+
+def test_rate_that_ends_at_zero_is_drawn_to_its_end(tmp_path: Path) -> None:
+    rows = [{**row, "lr": lr} for row, lr in zip(rows_of(), (0.2, 0.1, 0.0), strict=True)]
+    draw_curves({"a": rows}, tmp_path / "a.png", ["lr"])
+    pixels = image(tmp_path / "a.png")
+    is_blue = (abs(pixels[..., :3] - (0.122, 0.467, 0.706)) < 0.01).all(axis=-1)
+    assert is_blue.any(axis=0).nonzero()[0].max() > 0.9 * pixels.shape[1]
