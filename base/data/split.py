@@ -1,5 +1,6 @@
 """Which samples are kept for validation."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ def split_indices(indices: np.ndarray, split: float, *, seed: int,
             the same side. Groups are drawn until they have as many samples as were asked for.
 
     Raises:
-        ValueError: a split that leaves training or validation without samples, or is no number.
+        ValueError: a split that leaves training or validation without samples, or is no number;
+            a sample without class, or group.
     """
     if isinstance(split, bool) or not isinstance(split, (int, float)) or split < 0:
         raise ValueError(f"validation_split must be a ratio or a number of samples, got {split!r}")
@@ -30,10 +32,11 @@ def split_indices(indices: np.ndarray, split: float, *, seed: int,
                          "for validation; both parts need at least one sample")
     # the classic order of samples, so that old and new runs validate on the same ones
     shuffled = np.random.RandomState(seed).permutation(indices)
-    if stratify is not None:
-        shuffled = _spread_classes(shuffled, np.asarray(stratify))
+    if stratify is not None and split:
+        shuffled = _spread_classes(shuffled, _labels_of("stratify", stratify, shuffled))
     if groups is not None and split:
-        shuffled, num_valid = _whole_groups(shuffled, np.asarray(groups), num_valid)
+        own = _labels_of("groups", groups, shuffled)
+        shuffled, num_valid = _whole_groups(shuffled, own, num_valid)
     return np.sort(shuffled[num_valid:]), shuffled[:num_valid]
 
 
@@ -52,25 +55,46 @@ def check_labels(num_samples: int, stratify: Sequence[Any] | None,
                          "groups, not both")
 
 
-def _whole_groups(indices: np.ndarray, groups: np.ndarray,
+def _labels_of(option: str, given: Sequence[Any], indices: np.ndarray) -> np.ndarray:
+    """Those of the samples with these indices."""
+    labels = np.asarray(given)
+    if labels.ndim != 1:
+        raise ValueError(f"{option}: expected a number or a name for each sample, got the shape "
+                         f"{labels.shape}")
+    labels = labels[indices]
+    try:
+        is_known = labels == labels  # NaN is not equal to itself
+        np.unique(labels)
+    except TypeError as error:
+        kinds = Counter(type(label).__name__ for label in labels.tolist())
+        raise ValueError(f"{option}: expected numbers or names that can be sorted, got "
+                         f"{', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+                         ) from error
+    if not is_known.all():
+        raise ValueError(f"{option}: {np.count_nonzero(~is_known)} samples have none (NaN), the "
+                         f"first is {indices[~is_known].min()}; give them one of their own, or "
+                         "leave them out by indices")
+    return labels
+
+
+def _whole_groups(indices: np.ndarray, own: np.ndarray,
                   num_valid: int) -> tuple[np.ndarray, int]:
     """Reorders so that groups stand together, in the order of their first samples; and how many
     samples the first groups have that are enough."""
-    labels, first, group_of = np.unique(groups[indices], return_index=True, return_inverse=True)
+    labels, first, group_of = np.unique(own, return_index=True, return_inverse=True)
     rank = np.empty(len(labels), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(labels))
-    own = rank[group_of]
-    ends = np.cumsum(np.bincount(own))
+    place = rank[group_of]
+    ends = np.cumsum(np.bincount(place))
     num_valid = int(ends[np.searchsorted(ends, num_valid)])
     if num_valid == len(indices):
         raise ValueError(f"the {len(labels)} groups cannot be split: those for validation would "
                          "have all samples; ask for fewer")
-    return indices[np.argsort(own, kind="stable")], num_valid
+    return indices[np.argsort(place, kind="stable")], num_valid
 
 
-def _spread_classes(indices: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def _spread_classes(indices: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Reorders so that every beginning has each class in about its share of the whole."""
-    own = classes[indices]
     place = np.empty(len(own))
     for label in np.unique(own):
         members = np.flatnonzero(own == label)

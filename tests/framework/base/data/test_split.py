@@ -124,3 +124,20 @@ def test_groups_that_cannot_be_kept_together_are_refused(options, text):
 
 def test_ratio_is_not_cut_by_the_rounding_of_floats():
     assert [loader_of(100, validation_split=ratio).n_samples for ratio in (0.29, 0.57)] == [71, 43]
+
+
+@pytest.mark.parametrize("option", ["stratify", "groups"])
+@pytest.mark.parametrize(("labels", "text"), [
+    ([0.0, float("nan")] * 20, "20 samples have none .*the first is 1; "),
+    ([None, "a"] * 20, "can be sorted, got 20 (NoneType, 20 str|str, 20 NoneType)"),
+    ([None] * 40, "can be sorted, got 40 NoneType"),
+    (np.zeros((40, 1)), r"for each sample, got the shape \(40, 1\)")])
+def test_samples_without_a_class_or_group_are_refused(option, labels, text):
+    with pytest.raises(ValueError, match=f"{option}: .*{text}"):
+        BaseDataLoader(NUMBERS, 4, True, 10, **{option: labels})
+
+
+def test_samples_that_are_left_out_need_no_class():
+    classes = [float("nan") if index % 2 else index % 4 for index in range(40)]
+    loader = BaseDataLoader(NUMBERS, 4, True, 10, stratify=classes, indices=range(0, 40, 2))
+    assert sorted(classes[index] for index in loader.valid_sampler.indices) == [0] * 5 + [2] * 5
