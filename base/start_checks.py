@@ -1,12 +1,16 @@
 """What is looked at before a run's first step, while nothing is on the disk yet."""
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from base.checkpoint.state import check_plain
+from torch import nn
+from torch.optim import Optimizer
+
+from base.checkpoint.state import Parts, check_plain
 from base.evaluation import first_batches, named_loaders
 from base.monitor import check_name, is_number
 from base.optimizers import each, learning_rates, wants_closure, warn_of_untrained
@@ -18,7 +22,7 @@ from utils.devices.processes import num_processes
 from utils.devices.sharding import is_sharded
 from utils.errors import ConfigError
 from utils.metric_tracker import MetricTracker
-from utils.rng import preserved
+from utils.rng import is_same, preserved
 
 AROUND_OUR_LOOP = ("accumulate", "clip_grad_norm", "ema_decay", "max_steps", "precision",
                    "valid_steps")
@@ -123,15 +127,47 @@ def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def without_trace(trainer: Any) -> Iterator[None]:
-    """A trial: nothing is written, no callback called, no warning of a metric on few samples."""
+    """A trial: nothing is written, no callback called, no warning of a metric on few samples, and
+    the states of all parts are as before."""
     callbacks, is_writing = trainer.callbacks, trainer.writer.enabled
     trainer.callbacks, trainer.writer.enabled = type(callbacks)(), False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            with _put_back([*_leaves(trainer._parts())]):
+                yield
     finally:
         trainer.callbacks, trainer.writer.enabled = callbacks, is_writing
+
+
+@contextlib.contextmanager
+def _put_back(parts: list[Any]) -> Iterator[None]:
+    """Undoes changes of the parts' states, except those of parameters and optimizers, of which no
+    copy is made."""
+    before = [copy.deepcopy(_small_state(part)) for part in parts]
+    try:
+        yield
+    finally:
+        for part, state in zip(parts, before, strict=True):
+            if not is_same(state, _small_state(part)):
+                part.load_state_dict(state, *[False] * isinstance(part, nn.Module))
+
+
+def _leaves(parts: dict[str, Any]) -> Iterator[Any]:
+    for part in parts.values():
+        if isinstance(part, Parts):
+            yield from _leaves(part.parts)
+        else:
+            yield part
+
+
+def _small_state(part: Any) -> dict[str, Any]:
+    if isinstance(part, Optimizer):
+        return {}
+    if not isinstance(part, nn.Module):
+        return part.state_dict()
+    large = {name for name, _ in part.named_parameters(remove_duplicate=False)}
+    return {name: value for name, value in part.state_dict().items() if name not in large}
 
 
 def _try_validation(trainer: Any) -> dict[str, Any] | None:

@@ -129,7 +129,7 @@ class OwnStream:
         self._set(self._outside)
         self._own = before | now
         if self._is_first:
-            drawn = {key for key in now if not _same(before.get(key), now[key])}
+            drawn = {key for key in now if not is_same(before.get(key), now[key])}
             self._is_first = False
             self._swapped = "all" if drawn & {"numpy", "python"} else (
                 "torch" if drawn or self._may_draw_later else "none")
@@ -165,12 +165,12 @@ def _set_torch_state(state: dict[str, Any]) -> None:
             torch.cuda.set_rng_state(device_state, index)
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two states of a generator, or of one on each device, are the same."""
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two states are the same, of generators or whatever else has one."""
     if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, list):
-        return all(map(_same, one, other))
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(is_same, one, other))
     if isinstance(one, dict):
-        return all(_same(value, other[key]) for key, value in one.items())
-    return one == other
+        return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
+    return bool(one == other)

@@ -10,7 +10,14 @@ from torch import nn
 from torchmetrics.classification import MulticlassF1Score
 
 from base import Callback
-from tests.framework.tiny_run import ClippingTrainer, make_trainer, train
+from tests.framework.tiny_run import (
+    ClippingTrainer,
+    final_state,
+    history,
+    make_trainer,
+    same,
+    train,
+)
 from utils.errors import ConfigError, RunError
 from utils.metric_tracker import make_tracker
 
@@ -123,3 +130,40 @@ class Warns(ClippingTrainer):
 def test_warnings_of_the_trial_are_not_shown(tmp_path: Path) -> None:
     train(tmp_path, kind=Warns, epochs=1)
     assert Warns.shown == [False, True]
+
+
+class DrawsAndCounts(ClippingTrainer):
+    """Its validation draws from a generator of its own and counts, in the model as well."""
+
+    def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
+        model.register_buffer("num_validated", torch.zeros(()))
+        super().__init__(model, *args, **options)
+        self.generators = [torch.Generator().manual_seed(3)]
+        self.own = Counter()
+
+    def _valid_epoch(self, epoch: int) -> dict[str, Any]:
+        self.model.num_validated += 1
+        self.own.count += 1
+        drawn = torch.rand((), generator=self.generators[0])
+        return {**super()._valid_epoch(epoch), "drawn": drawn, "count": self.own.count}
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
+def test_trial_of_the_validation_changes_no_state_so_that_a_resume_is_exact(
+        tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", kind=DrawsAndCounts, sanity_batches=0)
+    folder = train(tmp_path / "parts", kind=DrawsAndCounts, stop_batch=7)
+    train(tmp_path / "parts", kind=DrawsAndCounts, resume=folder / "latest.pth")
+    assert history(folder) == history(whole)
+    assert [row["val_count"] for row in history(folder)] == [1, 2]
+    assert same(final_state(folder), final_state(whole))
