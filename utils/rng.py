@@ -166,9 +166,13 @@ def _set_torch_state(state: dict[str, Any]) -> None:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two states are the same, of generators or whatever else has one."""
+    """Whether two states are the same, of generators or whatever else has one. Tensors that cannot
+    be compared, as sparse ones, are not."""
     if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+        try:
+            return isinstance(other, torch.Tensor) and torch.equal(one, other)
+        except NotImplementedError:
+            return False
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(is_same, one, other))
     if isinstance(one, dict):
