@@ -127,15 +127,13 @@ def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def without_trace(trainer: Any) -> Iterator[None]:
-    """A trial: nothing is written, no callback called, no warning of a metric on few samples, and
-    the states of all parts are as before."""
+    """A trial: nothing is written, no callback called, no warning of a metric on few samples."""
     callbacks, is_writing = trainer.callbacks, trainer.writer.enabled
     trainer.callbacks, trainer.writer.enabled = type(callbacks)(), False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _put_back([*_leaves(trainer._parts())]):
-                yield
+            yield
     finally:
         trainer.callbacks, trainer.writer.enabled = callbacks, is_writing
 
@@ -179,7 +177,7 @@ def _try_validation(trainer: Any) -> dict[str, Any] | None:
         return None
     loaders = trainer.valid_data_loader
     try:
-        with without_trace(trainer), preserved():
+        with without_trace(trainer), _put_back([*_leaves(trainer._parts())]), preserved():
             trainer.valid_data_loader = first_batches(loaders, count)
             values = {name: plain_number(value) for name, value in trainer.validate().items()}
         if hasattr(trainer.valid_metrics, "state_dict"):  # it is kept at a stop inside an epoch
