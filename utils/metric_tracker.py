@@ -40,9 +40,10 @@ class MetricTracker:
         self.observers: list[Callable[[Any, Any], None]] = []
         self._stream: Any = None
         if self.functions or self.whole_set:
-            from utils.rng import OwnStream  # needs torch, which takes seconds
+            from utils.rng import OwnStream, isolated  # need torch, which takes seconds
 
             self._stream = OwnStream(may_draw_later=bool(self.whole_set))
+            self._isolated = isolated
         self.reset()
 
     def reset(self) -> None:
@@ -51,7 +52,8 @@ class MetricTracker:
         self._counts: dict[str, float] = dict.fromkeys(self.keys, 0)
         self._losses: list[str] = []
         for metric in self.whole_set.values():
-            metric.reset()
+            with self._isolated(0):
+                metric.reset()
         if self._stream is not None:
             self._stream.restart()
 
@@ -128,14 +130,14 @@ class MetricTracker:
         totals, counts = self._of_all_processes()
         means: dict[str, Any] = {key: float(totals[key]) / count
                                  for key, count in counts.items() if count}
-        if means:
-            for name, metric in self.whole_set.items():
-                if _is_plain(metric) and num_processes() > 1:
-                    raise RunError(f"{name}: {type(metric).__name__} cannot be computed over "
-                                   "several processes: derive it from torchmetrics.Metric")
-                with warnings.catch_warnings():  # what it saw before a resume does not count there
-                    warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
-                    means |= _flat(name, metric.compute(), getattr(metric, "entry_names", None))
+        for name, metric in self.whole_set.items() if means else ():
+            if _is_plain(metric) and num_processes() > 1:
+                raise RunError(f"{name}: {type(metric).__name__} cannot be computed over several "
+                               "processes: derive it from torchmetrics.Metric")
+            # not warned of what it saw before a resume
+            with self._isolated(0), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
+                means |= _flat(name, metric.compute(), getattr(metric, "entry_names", None))
         return means
 
     def _of_all_processes(self) -> tuple[dict[str, Any], dict[str, float]]:
@@ -243,11 +245,9 @@ def _flat(name: str, value: Any, entry_names: list[str] | None = None) -> dict[s
 
 
 def _own_copy(metric: Any, device: Any) -> Any:
-    """A copy of a metric of the whole set, which has seen nothing."""
+    """A copy of a metric of the whole set."""
     own = copy.deepcopy(metric)
-    own = own.to(device) if hasattr(own, "to") else own
-    own.reset()
-    return own
+    return own.to(device) if hasattr(own, "to") else own
 
 
 def _is_plain(metric: Any) -> bool:

@@ -76,8 +76,17 @@ def preserved() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Draws inside start from ``seed``, on every device; the streams outside stay where they were.
+    """
+    with preserved():
+        set_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draws inside start from ``seed``; the CPU streams outside stay where they were.
+    """The same on the CPU alone, for what is faster.
 
     Costs 100 us: stands around what takes longer, as reading a batch of samples does.
     """
@@ -94,27 +103,29 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(python_state)
 
 
+SWAPPED = ("none", "torch", "all")  # the generators of an OwnStream, each more than those before
+
+
 class OwnStream:
     """Context whose draws come from a stream of its own; the one outside does not notice.
 
-    All generators are swapped at the first use after a ``restart``, which takes 100 us; then those
-    from which was drawn there: all, torch's, which takes 10 us, or none.
+    All generators are swapped at the first use after a ``restart`` or a resume, which takes 100 us;
+    then those from which was drawn so far: all, torch's, which takes 10 us, or none.
 
     Args:
         may_draw_later: swap torch's at each use, for what may draw without having done so at first.
     """
 
     def __init__(self, *, may_draw_later: bool = False) -> None:
-        self._may_draw_later = may_draw_later
+        self._least = "torch" if may_draw_later else "none"
         self._generators = RandomState()
         self.restart()
 
     def restart(self) -> None:
         """The next use draws the same numbers as the first one did."""
-        with preserved():
-            set_seed(0)
+        with isolated(0):
             self._own = self._generators.state_dict()
-        self._swapped, self._is_first = "all", True
+        self._swapped, self._is_first, self._at_least = "all", True, self._least
 
     def __enter__(self) -> None:
         if self._swapped == "none":
@@ -130,16 +141,17 @@ class OwnStream:
         self._own = before | now
         if self._is_first:
             drawn = {key for key in now if not is_same(before.get(key), now[key])}
+            found = "all" if drawn & {"numpy", "python"} else "torch" if drawn else "none"
             self._is_first = False
-            self._swapped = "all" if drawn & {"numpy", "python"} else (
-                "torch" if drawn or self._may_draw_later else "none")
+            self._swapped = max(found, self._at_least, key=SWAPPED.index)
 
     def state_dict(self) -> dict[str, Any]:
         return {"own": self._own, "swapped": self._swapped, "is_first": self._is_first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._own = dict(state["own"])
-        self._swapped, self._is_first = state.get("swapped", "all"), state["is_first"]
+        self._swapped, self._is_first = "all", True  # what draws here may be another thing now
+        self._at_least = self._least if state["is_first"] else state.get("swapped", "all")
 
     def _state(self) -> dict[str, Any]:
         return self._generators.state_dict() if self._swapped == "all" else _torch_state()

@@ -19,7 +19,7 @@ from torchmetrics.text import CharErrorRate
 from tests.framework.toy.model.metric import accuracy
 from utils.errors import RunError
 from utils.metric_tracker import MetricTracker, make_tracker
-from utils.rng import RandomState, set_seed
+from utils.rng import RandomState, is_same, set_seed
 
 OUTPUT = torch.randn(129, 4, generator=torch.Generator().manual_seed(1))
 TARGET = torch.randint(0, 4, (129,), generator=torch.Generator().manual_seed(2))
@@ -385,3 +385,29 @@ def test_text_segmentation_and_detection_are_of_the_whole_set_and_go_on(metric, 
     found = [value for name, value in whole.result().items() if name != "loss"]
     assert found == expected.reshape(-1).tolist()
     assert after.result() == whole.result()
+
+
+class Bootstrapped:
+    """Draws wherever a metric of the whole set may, by all three generators."""
+
+    def reset(self):
+        self.offset, self.values = random.random(), []
+
+    def update(self, output, target):
+        self.values.append(float(accuracy(output, target)))
+
+    def compute(self):
+        draw = np.random.choice(self.values) + random.random() + torch.rand(()).item()
+        return draw + self.offset
+
+
+def test_draws_of_the_whole_set_change_no_training_and_are_the_same_each_time():
+    set_seed(3)
+    before = RandomState().state_dict()
+    tracker = tracked([Bootstrapped()], 50)
+    values = [tracker.result() for _ in range(2)]
+    after = RandomState().state_dict()
+    random.random()
+    torch.rand(3)
+    assert values[0] == values[1] == tracked([Bootstrapped()], 50).result()
+    assert is_same(before, after)

@@ -177,6 +177,37 @@ def test_own_stream_goes_on_where_it_was_saved(kind, num_uses):
     assert numbers[:2] == numbers[2:]
 
 
+@pytest.mark.parametrize("kind", DRAWS)
+def test_resumed_stream_is_one_of_its_own_for_draws_that_are_new(kind):
+    before, resumed = OwnStream(), OwnStream()
+    for _ in range(2):
+        with before:
+            pass
+    resumed.load_state_dict(before.state_dict())
+    set_seed(5)
+    undisturbed = draws()
+    set_seed(5)
+    for _ in range(2):
+        with resumed:
+            DRAWS[kind]()
+    assert draws() == undisturbed
+
+
+def test_resumed_stream_stays_one_for_draws_that_do_not_come_at_once():
+    before, resumed = OwnStream(), OwnStream()
+    with before:
+        draws()
+    resumed.load_state_dict(before.state_dict())
+    set_seed(5)
+    undisturbed = draws()
+    set_seed(5)
+    with resumed:
+        pass
+    with resumed:
+        draws()
+    assert draws() == undisturbed
+
+
 def test_restarted_stream_draws_its_first_numbers_again():
     stream = OwnStream()
     with stream:
