@@ -15,6 +15,7 @@ from base.ending import StopRun
 from base.evaluation import evaluating, evaluating_on, named_loaders
 from base.optimizers import StepWatch, chosen, learning_rates, wants_closure
 from base.schedulers import Schedulers
+from base.start_checks import tell_miscount
 from base.together import BatchExchange, check_shared
 from base.updates import Updates
 from logger.console import VALID
@@ -117,6 +118,8 @@ class Loops:
                                       self.updates.precision, self.device):
                 batch_idx = counters.batch
                 size = data.count(self.data_loader, batch)
+                if data.num_drawn == 1:
+                    tell_miscount(self, batch, size)
                 batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
                 self.writer.step, self.writer.mode = counters.step + 1, "train"
                 self._batch, self._unfinished = (batch, batch_idx), size

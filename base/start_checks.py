@@ -17,6 +17,7 @@ from base.optimizers import each, learning_rates, wants_closure, warn_of_untrain
 from base.schedulers import planned_steps, takes_value
 from base.together import check_shared
 from logger.console import VALID, plain_number
+from utils.batches import num_samples, shapes
 from utils.config.settings import DEFAULTS
 from utils.devices.processes import num_processes
 from utils.devices.sharding import is_sharded
@@ -109,6 +110,15 @@ def _check_processes(trainer: Any) -> None:
     for _, loader in loaders:
         if hasattr(loader, "keeps_all"):
             loader.keeps_all = True
+
+
+def tell_miscount(trainer: Any, batch: Any, size: int) -> None:
+    """That the first batch does not tell how many samples it has: the loader knows of ``size``."""
+    is_known = not trainer.train_data.is_own_count and num_processes() == 1
+    if is_known and trainer.num_samples is num_samples and num_samples(batch) != size:
+        logger.warning("a batch that was made of %d samples, %s, is taken for one of %d, and the "
+                       "means over batches are weighted by that: say how many a batch has by "
+                       "num_samples in trainer/trainer.py", size, shapes(batch), num_samples(batch))
 
 
 def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torchmetrics.classification import MulticlassF1Score
 
-from base import Callback
+from base import BaseDataLoader, Callback
 from tests.framework.tiny_run import (
     ClippingTrainer,
+    NoisyData,
     final_state,
     history,
     make_trainer,
@@ -167,3 +168,35 @@ def test_trial_of_the_validation_changes_no_state_so_that_a_resume_is_exact(
     assert history(folder) == history(whole)
     assert [row["val_count"] for row in history(folder)] == [1, 2]
     assert same(final_state(folder), final_state(whole))
+
+
+class OfSamples(ClippingTrainer):
+    """Its batches are lists of samples, of which the model gets the first four numbers."""
+
+    def _train_step(self, batch: Any, batch_idx: int) -> Any:
+        data, target = torch.utils.data.default_collate(batch)
+        return super()._train_step((data[:, :4], target), batch_idx)
+
+
+class SaysHowMany(OfSamples):
+    num_samples = staticmethod(len)
+
+
+def alike(samples: list[Any]) -> list[Any]:
+    """(4,), (4,): as two fields of a batch may be."""
+    return [(data[:4], data[:4].softmax(0)) for data, _ in samples]
+
+
+@pytest.mark.parametrize(("kind", "collate", "is_told"), [
+    (OfSamples, list, False), (OfSamples, alike, True), (SaysHowMany, alike, False)])
+def test_batch_that_does_not_tell_its_size_is_told(
+        tmp_path: Path, kind: Any, collate: Any, is_told: bool, capsys: Any) -> None:
+    trainer = make_trainer(tmp_path, kind=kind, validation=0.0, epochs=1)
+    trainer.model = nn.Linear(4, 4)
+    trainer.train_metrics = make_tracker([], "cpu")
+    trainer.data_loader = BaseDataLoader(NoisyData(), 8, collate_fn=collate)
+    trainer.train()
+    text = "warning: a batch that was made of 8 samples, ((float32 (4,), float32 (4,)), "
+    printed = capsys.readouterr().out
+    assert (text in printed) is is_told
+    assert printed.count("is taken for one of 4, and") == is_told

@@ -4,6 +4,7 @@ import dataclasses
 from collections import namedtuple
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
@@ -72,6 +73,19 @@ def test_memory_format_is_for_images_only() -> None:
     (Sample("name", torch.zeros(5, 1)), 5),
     (Graphs(), 4),
     ((Graphs(), torch.zeros(4)), 4),
+    ([(torch.zeros(3, 8, 8), 7)] * 5, 5),
+    ([(torch.zeros(3, 8, 8), torch.tensor(7))] * 5, 5),
+    ([(torch.zeros(3, 8, 8), torch.zeros(8, 8))] * 5, 5),
+    ([{"image": torch.zeros(3, 8, 8), "label": 7}] * 5, 5),
+    ([Sample("a", torch.zeros(3, 8, 8))] * 5, 5),
+    ([(torch.zeros(4), torch.zeros(4)), (torch.zeros(6), torch.zeros(6))], 2),
+    (((torch.zeros(3, 8, 8),) * 5, (torch.zeros(8, 8),) * 5), 5),
+    (((torch.zeros(3, 8, 8),) * 5, (7,) * 5), 5),
+    (((torch.zeros(3),) * 5, (torch.zeros(8),) * 5, None), 3),
+    ([torch.tensor(7)] * 5, 5), ([np.float32(7)] * 5, 5), ([b"ab"] * 5, 5), ([object()] * 5, 5),
+    (({"ids": torch.zeros(6, 2), "mask": torch.zeros(6)},) * 3, 6),
+    (((torch.zeros(6, 2), torch.zeros(6)), (torch.zeros(6), torch.zeros(6, 1))), 6),
+    (((torch.zeros(6, 2), ["text"] * 6), (torch.zeros(6, 2), ["text"] * 6)), 6),
     (torch.tensor(1.0), 1), ([], 1), ("text", 1), (None, 1)], ids=shapes)
 def test_samples_are_counted_whatever_the_batch_is(batch: Any, count: int) -> None:
     assert num_samples(batch) == count
