@@ -37,7 +37,7 @@ def _not_finite(trainer: Any) -> str | None:
 def _error(trainer: Any, name: str, where: str, batch: Any) -> RunError:
     indices, counters, loader = None, trainer.counters, trainer.data_loader
     if batch is not None and hasattr(loader, "samples_at"):
-        size = trainer.num_samples(batch)
+        size = trainer.train_data.size
         indices = loader.samples_at(counters.passes, counters.samples - size, size)
     lrs = ", ".join(f"{key} {lr:g}" for key, lr in learning_rates(trainer.optimizer).items())
     samples = "" if indices is None else f" The samples of the batch: {indices}."

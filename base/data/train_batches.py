@@ -28,14 +28,14 @@ class TrainBatches:
         counters: say where to draw from; the caller counts each batch there when it is finished.
 
     Attributes:
-        is_own_count: whether ``count`` knew of this process's samples only.
+        size: that ``count`` gave last. is_own_count: whether it knew of this process's samples only.
         seconds_waited: for the loader, so far. num_drawn: batches that this process trained on.
         num_samples: in them, of all processes; the caller counts them.
     """
 
     def __init__(self, counters: Counters) -> None:
         self.counters = counters
-        self.is_own_count = False
+        self.is_own_count, self.size = False, 0
         self.seconds_waited = 0.0
         self.num_drawn = self.num_samples = 0
         self._iterator: Iterator[Any] | None = None
@@ -110,8 +110,8 @@ class TrainBatches:
         size = loader.size_of_batch(self.counters.samples) if (
             hasattr(loader, "size_of_batch")) else None
         self.is_own_count = size is None
-        size = size or num_samples(batch)
-        return size
+        self.size = size or num_samples(batch)
+        return self.size
 
     def state_dict(self) -> dict[str, Any]:
         start, loader = self._start_of_pass, self._loader

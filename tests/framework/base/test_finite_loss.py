@@ -50,10 +50,15 @@ def test_run_ends_naming_epoch_batch_and_lr_with_the_checkpoint_from_before(
     assert counters["step"] == STEPS_PER_EPOCH + batch
 
 
-def test_samples_of_the_batch_are_named(tmp_path: Path) -> None:
+class CountsTokens(ClippingTrainer):
+    num_samples = staticmethod(lambda batch: 10 * len(batch[0]))
+
+
+@pytest.mark.parametrize("kind", [ClippingTrainer, CountsTokens])
+def test_samples_of_the_batch_are_named(tmp_path: Path, kind: Any) -> None:
     data = NoisyData()
     data.data[17] = math.nan
-    trainer = make_trainer(tmp_path, validation=0.0)
+    trainer = make_trainer(tmp_path, validation=0.0, kind=kind)
     trainer.data_loader = BaseDataLoader(data, 4, shuffle=True, seed=2)
     with pytest.raises(RunError, match=r"The samples of the batch: \[.*17.*\]") as caught:
         trainer.train()
