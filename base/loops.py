@@ -47,6 +47,7 @@ class Loops:
     _batch: tuple[Any, int] = (None, 0)  # the last one, and its index
     _unfinished = 0  # samples of a batch that is not counted yet
     _is_drawing = False  # whether the epoch's loop calls train_batches
+    _is_left = False  # whether it left that by break
     _is_cut_inside = False  # whether max_steps ended it before its data did
     # what the other half makes
     settings: TrainerConfig
@@ -107,12 +108,13 @@ class Loops:
         """(batch_idx, batch on the device) of the epoch, from where a resumed run was stopped.
 
         Between two batches it counts, steps schedules, calls callbacks, saves what is due and
-        honours stops. A batch counts as finished when the next one is asked for, or at the end of
-        a ``_train_epoch`` that left the loop by ``break``: the next epoch goes on in the same pass
-        over the data. With ``valid_steps`` it gives the batches until the next validation, be they
-        of several epochs.
+        honours stops. A batch counts as finished when the next one is asked for or, in a loop left
+        by ``break``, with the validation or the epoch's end: the next epoch goes on in the same
+        pass over the data. With ``valid_steps`` it gives the batches until the next validation, be
+        they of several epochs.
         """
-        counters, data, self._is_drawing = self.counters, self.train_data, True
+        counters, data = self.counters, self.train_data
+        self._is_drawing, self._is_left = True, False
         while True:
             for batch in read_outside(data.draw(self.data_loader, self.len_epoch),
                                       self.updates.precision, self.device):
@@ -124,13 +126,12 @@ class Loops:
                 self.writer.step, self.writer.mode = counters.step + 1, "train"
                 self._batch, self._unfinished = (batch, batch_idx), size
                 self._begin_batch(batch, size)
-                yield batch_idx, batch
-                has_stepped = self._finish_batch()
-                is_last = data.is_last(self.len_epoch)
-                if is_last and self.by_steps:
-                    if self.len_epoch is None:
-                        data.end_pass()
-                    self._finish_epoch()
+                try:
+                    yield batch_idx, batch
+                except GeneratorExit:
+                    self._is_left = True
+                    raise
+                has_stepped, is_last = self._finish_batch()
                 is_over = is_last and self.by_steps and self.is_over
                 if is_over or (has_stepped and self._is_cut()):
                     self._is_cut_inside = not is_last
@@ -165,6 +166,8 @@ class Loops:
 
     def evaluate(self, data_loader: Any) -> dict[str, Any]:
         """What this trainer's ``_valid_epoch`` says of the data of a loader."""
+        if self._is_left and self._unfinished:
+            self._finish_batch()
         check_shared("the data to evaluate", data_loader)
         with evaluating_on(self, data_loader):
             if self.valid_metrics is not None:
@@ -198,8 +201,8 @@ class Loops:
         if self._exchange is not None:
             self._exchange.begin(own, size, is_own_count=self.train_data.is_own_count)
 
-    def _finish_batch(self) -> bool:
-        """Counts a batch; whether there was a step."""
+    def _finish_batch(self) -> tuple[bool, bool]:
+        """Counts a batch; whether there was a step, and whether it is the epoch's last."""
         (batch, batch_idx), size, self._unfinished = self._batch, self._unfinished, 0
         if self._exchange is not None:
             size = self._exchange.end()
@@ -210,7 +213,12 @@ class Loops:
         stepped = self._count_step()
         self.callbacks.call("on_step_end", self, batch_idx, batch)
         self.schedulers.after_step(stepped)
-        return bool(stepped)
+        is_last = self.train_data.is_last(self.len_epoch)
+        if is_last and self.by_steps:
+            if self.len_epoch is None:
+                self.train_data.end_pass()
+            self._finish_epoch()
+        return bool(stepped), is_last
 
     def _count_step(self) -> set[str]:
         """Names of the optimizers that have stepped."""

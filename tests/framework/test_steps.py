@@ -285,3 +285,39 @@ def test_loop_over_the_loader_itself_is_refused_with_what_needs_its_batches(
     """An average would stay what it was at first, and validation would be of that."""
     with pytest.raises(ConfigError, match=r"need.* self\.train_batches\(\)"):
         train(tmp_path, kind=OwnLoop, **settings)
+
+
+class Leaves(ClippingTrainer):
+    """Leaves its loop by ``break`` after some batches, then validates."""
+
+    num_batches = 2
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        self.model.train()
+        for number, (batch_idx, batch) in enumerate(self.train_batches(), 1):
+            output, target, loss = self._train_step(batch, batch_idx)
+            self.train_metrics.update_batch(output, target, loss, len(target))
+            if number == self.num_batches:
+                break
+        return {**self.train_metrics.result(), **self.validate(), "at": self.counters.step}
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema_decay": 0.5}, {"ema_decay": 0.5, "valid_steps": 2}],
+                         ids=str)
+def test_loop_that_is_left_and_one_that_ends_validate_the_same(tmp_path: Path,
+                                                               settings: Any) -> None:
+    left, ended = (history(train(tmp_path / kind.__name__, kind=kind, len_epoch=2, epochs=4,
+                                 **settings)) for kind in (Leaves, ClippingTrainer))
+    assert [row.pop("at") for row in left] == [2, 4, 6, 8]
+    assert left == ended
+
+
+@pytest.mark.parametrize(("settings", "num_batches", "places"), [
+    ({"len_epoch": 2}, 2, [(1, 2), (2, 4), (3, 6)]),
+    ({"len_epoch": 2}, 1, [(1, 1), (1, 2), (2, 3), (2, 4), (3, 5), (3, 6)]),
+    ({}, 5, [(1, 5), (2, 10), (3, 15)])], ids=str)
+def test_loop_left_between_validations_has_a_row_for_each(
+        tmp_path: Path, settings: Any, num_batches: int, places: list[tuple[int, int]]) -> None:
+    kind = type("Kind", (Leaves,), {"num_batches": num_batches})
+    folder = train(tmp_path, kind=kind, valid_steps=100, epochs=3, **settings)
+    assert [(row["epoch"], row["step"]) for row in history(folder)] == places
