@@ -46,6 +46,7 @@ def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
     if is_shared:
         kept = data_loader.keeps_all, data_loader.must_be_even
         data_loader.keeps_all, data_loader.must_be_even = True, is_sharded(trainer.model)
+    states = None if hasattr(data_loader, "place") else states_of(data_loader)
     previous, trainer.valid_data_loader = trainer.valid_data_loader, data_loader
     trainer.writer.step, trainer.writer.mode = trainer.counters.step, "valid"
     trained, trainer.model = trainer.model, without_processes(trainer.model) if (
@@ -57,6 +58,8 @@ def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
             yield
     finally:
         trainer.valid_data_loader, trainer.model = previous, trained
+        if states is not None:  # the same each time: epochs are compared
+            set_states(data_loader, states)
         if is_shared:
             data_loader.keeps_all, data_loader.must_be_even = kept
 

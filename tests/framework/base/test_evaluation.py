@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from base.evaluation import evaluating
 from tests.framework.tiny_run import (
@@ -143,3 +144,29 @@ def test_evaluation_of_other_data_leaves_the_validation_as_it_was(tmp_path: Any)
     with pytest.raises(TypeError):
         trainer.evaluate([None])
     assert trainer.valid_data_loader is own and trainer.model.training
+
+
+class FirstSeen(ClippingTrainer):
+    """Logs what its validation sees first, of a loader that draws from a generator of its own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        data = TensorDataset(torch.randn(64, 6), torch.zeros(64, dtype=torch.long))
+        self.valid_data_loader = DataLoader(data, 4, sampler=RandomSampler(
+            data, num_samples=8, generator=torch.Generator().manual_seed(5)))
+
+    def _valid_epoch(self, epoch: int) -> dict[str, Any]:
+        _, (data, _) = next(iter(self.valid_batches()))
+        return {**super()._valid_epoch(epoch), "first": data[0, 0]}
+
+
+@pytest.mark.parametrize("sanity_batches", [0, 2])
+def test_validation_that_draws_from_its_own_generator_is_the_same_each_time(
+        tmp_path: Any, sanity_batches: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = {"kind": FirstSeen, "epochs": 3, "sanity_batches": sanity_batches}
+    rows = history(train(whole, **options))
+    assert len({row["val_first"] for row in rows}) == 1
+    folder = train(parts, stop_batch=7, **options)
+    train(parts, resume=folder / "latest.pth", **options)
+    assert history(folder) == rows
