@@ -50,9 +50,9 @@ def main(config: ConfigParser, split: str = "test",
         trainer = build(config)
         writer.step = trainer.counters.step
         samples, values, reports = evaluated(trainer, split, predictions, writer)
-    result = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch,
-              "samples": samples,
-              **{name: plain_number(value) for name, value in values.items()}}
+    about = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch, "samples": samples}
+    result = about | {f"own_{name}" if name in about else name: plain_number(value)
+                      for name, value in values.items()}
     logger.info("%s", table(result))
     if is_main_process():
         path = Path(str(config.resume)).with_suffix(f".{split}.json")

@@ -190,19 +190,20 @@ class BaseTrainer(Loops, ABC):
         pace = Pace(self)
         self.history.begin()
         self.callbacks.call("on_epoch_start", self, epoch)
-        log = {"epoch": epoch, **self._loop(epoch)}
+        values = self._loop(epoch)
         if not self._is_drawing:
             self._count_own_loop()
-        rates = learning_rates(self.optimizer)
+        number, rates = epoch, learning_rates(self.optimizer)
         if self.by_steps:
-            log["epoch"] = self.counters.epoch + bool(self.counters.batch)
+            number = self.counters.epoch + bool(self.counters.batch)
             rates = rates if self.counters.batch else self._rates
-        log |= self.updates.take_skipped()
+        log = {"epoch": number, **values, **self.updates.take_skipped()}
         self.counters.unvalidated = 0
         for name, lr in rates.items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
-        log = agreed_log(self, {key: plain_number(value) for key, value in log.items()})
+        own = self.history.renamed(log, number)
+        log = agreed_log(self, {key: plain_number(value) for key, value in own.items()})
         self.schedulers.after_validation(log, self.mnt_metric)
         is_best = self.best_monitor.update(log, self.counters.step)
         if not (self.by_steps or self._is_cut_inside):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from logger.console import VALID
+from logger.history import COUNTERS
 from utils.config.misspellings import suggestion
 from utils.errors import ConfigError, RunError
 from utils.files import replaced
@@ -15,8 +16,6 @@ MAX_PANELS = 12
 MAX_LEGEND = 20  # entries; more are counted
 MAX_LABEL = 60  # characters
 DPI = 110
-# drawn only where they are asked for
-COUNTERS = ("epoch", "step", "seconds", "time", "memory_mb", "samples_per_second")
 STYLES: tuple[Any, ...] = ("--", "-", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 Histories = dict[str, list[dict[str, Any]]]

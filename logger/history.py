@@ -1,6 +1,7 @@
 """The epochs of a run as a table that other programs read: one JSON object a line."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -11,6 +12,9 @@ from utils.errors import RunError
 from utils.files import replaced
 
 FILE_NAME = "history.jsonl"
+# what a row has beside the log
+COUNTERS = ("epoch", "step", "seconds", "time", "memory_mb", "samples_per_second")
+logger = logging.getLogger(__name__)
 
 
 class History:
@@ -29,6 +33,7 @@ class History:
         self._num_written: int | None = None  # None: what is in the file is not known
         self._before = 0.0  # seconds of the open epoch, before a resume
         self._since: float | None = None  # when it began, or went on
+        self._told: set[str] = set()
 
     def begin(self) -> None:
         """An epoch begins, or goes on after a resume."""
@@ -42,6 +47,17 @@ class History:
         """The epoch is over; the seconds that it took."""
         seconds, self._before, self._since = self.seconds(), 0.0, None
         return seconds
+
+    def renamed(self, log: dict[str, Any], epoch: int) -> dict[str, Any]:
+        """The log of an epoch, with ``own_`` before names that its row has for something else."""
+        own = {name for name, value in log.items()
+               if name in COUNTERS and not (name == "epoch" and value == epoch)}
+        if own - self._told:
+            self._told |= own
+            logger.warning("the history has %s of its own: what the log calls so is %s there",
+                           ", ".join(sorted(own)), ", ".join(f"own_{one}" for one in sorted(own)))
+        return {"epoch": epoch} | {f"own_{name}" if name in own else name: value
+                                   for name, value in log.items()}
 
     def append(self, log: dict[str, Any], *, step: int, seconds: float) -> None:
         """Adds the row of an epoch.

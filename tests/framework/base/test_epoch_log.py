@@ -159,3 +159,29 @@ def test_row_of_the_history_has_plain_values_the_step_and_times(tmp_path: Path) 
     assert (row["epoch"], row["step"], row["scalar"], row["text"]) == (2, 10, 0.5, "x")
     assert row["table"] == [[1.0, 0.0], [0.0, 1.0]]
     assert row.keys() >= {"seconds", "time", "loss", "accuracy", "val_loss", "val_accuracy", "lr"}
+
+
+class CallsItsOwn(ClippingTrainer):
+    """Its values have names that a row has for something else."""
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        self.train_metrics.update("step", 0.25, 1)
+        return {**super()._train_epoch(epoch), "epoch": epoch, "seconds": -1.0}
+
+
+class AddsEpoch(Callback):
+    def on_epoch_end(self, trainer: Any, epoch: int, log: dict[str, Any]) -> None:
+        log["time"] = log["epoch"] = 77
+
+
+@pytest.mark.parametrize("settings", [{}, {"valid_steps": 3}])
+def test_own_values_do_not_replace_what_a_row_has_by_itself(
+        tmp_path: Path, settings: dict[str, Any], capsys: Any) -> None:
+    trainer = make_trainer(tmp_path, kind=CallsItsOwn, callbacks=(AddsEpoch(),), epochs=1,
+                           **settings)
+    trainer.train()
+    row = trainer.history.rows()[-1]
+    assert (row["epoch"], row["step"], row["own_epoch"], row["own_step"]) == (1, 5, 77, 0.25)
+    assert row["own_time"] == 77 and row["own_seconds"] == -1 and row["seconds"] >= 0
+    assert trainer.best_monitor.best_epoch == 1
+    assert capsys.readouterr().out.count("own_epoch, own_seconds, own_step, own_time there") == 1

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.framework.commands.files import Capture, Run, runs
 from tests.framework.toy.data_loader import data_loaders
+from tests.framework.toy.trainer import Trainer
 from utils.runs.checkpoint_file import read_checkpoint
 
 
@@ -20,6 +21,14 @@ def test_test_writes_a_table_and_json_and_no_run(trained: Path, tmp_path: Path, 
     assert set(result) == {"checkpoint", "epoch", "samples", "loss", "accuracy", "top_k_acc"}
     assert "accuracy" in capsys.readouterr().out
     assert runs(tmp_path) == [trained]
+
+
+def test_own_values_do_not_replace_what_the_file_has_by_itself(
+        trained: Path, in_process: Run, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Trainer, "_valid_epoch", lambda self, epoch: {"samples": 0.5})
+    assert in_process("test.py", "--resume", trained) == 0
+    result = json.loads((trained / "model_best.test.json").read_text())
+    assert result["own_samples"] == 0.5 and result["samples"] == 0
 
 
 @pytest.mark.parametrize("argument", ["+data_loader.args.drop_last=true",
