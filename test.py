@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from logger.history import own_names
 from parse_config import ConfigParser
 from train import MODULES, build
 from utils.devices.processes import is_main_process, num_processes
@@ -51,8 +52,7 @@ def main(config: ConfigParser, split: str = "test",
         writer.step = trainer.counters.step
         samples, values, reports = evaluated(trainer, split, predictions, writer)
     about = {"checkpoint": str(config.resume), "epoch": trainer.counters.epoch, "samples": samples}
-    result = about | {f"own_{name}" if name in about else name: plain_number(value)
-                      for name, value in values.items()}
+    result = about | own_names({name: plain_number(value) for name, value in values.items()}, about)
     logger.info("%s", table(result))
     if is_main_process():
         path = Path(str(config.resume)).with_suffix(f".{split}.json")

@@ -197,13 +197,13 @@ class BaseTrainer(Loops, ABC):
         if self.by_steps:
             number = self.counters.epoch + bool(self.counters.batch)
             rates = rates if self.counters.batch else self._rates
-        log = {"epoch": number, **values, **self.updates.take_skipped()}
+        log = {"epoch": number} | values | self.updates.take_skipped() | {"epoch": number}
         self.counters.unvalidated = 0
         for name, lr in rates.items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
-        own = self.history.renamed(log, number)
-        log = agreed_log(self, {key: plain_number(value) for key, value in own.items()})
+        log = self.history.renamed(log, number)
+        log = agreed_log(self, {key: plain_number(value) for key, value in log.items()})
         self.schedulers.after_validation(log, self.mnt_metric)
         is_best = self.best_monitor.update(log, self.counters.step)
         if not (self.by_steps or self._is_cut_inside):

@@ -59,7 +59,7 @@ def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
     finally:
         trainer.valid_data_loader, trainer.model = previous, trained
         if states is not None:  # the same each time: epochs are compared
-            set_states(data_loader, states)
+            set_states(data_loader, states | {"dataset": None})  # which begins anew by itself
         if is_shared:
             data_loader.keeps_all, data_loader.must_be_even = kept
 

@@ -15,7 +15,6 @@ from base.ending import StopRun
 from base.evaluation import evaluating, evaluating_on, named_loaders
 from base.optimizers import StepWatch, chosen, learning_rates, wants_closure
 from base.schedulers import Schedulers
-from base.start_checks import tell_miscount
 from base.together import BatchExchange, check_shared
 from base.updates import Updates
 from logger.console import VALID
@@ -109,10 +108,11 @@ class Loops:
 
         Between two batches it counts, steps schedules, calls callbacks, saves what is due and
         honours stops. A batch counts as finished when the next one is asked for or, in a loop left
-        by ``break``, with the validation or the epoch's end: the next epoch goes on in the same
-        pass over the data. With ``valid_steps`` it gives the batches until the next validation, be
-        they of several epochs.
+        by ``break``, with the next validation or loop (of an iterator that is kept, with the
+        epoch's end): the next epoch goes on in the same pass over the data. With ``valid_steps`` it
+        gives the batches until the next validation, be they of several epochs.
         """
+        self._finish_left_batch()
         counters, data = self.counters, self.train_data
         self._is_drawing, self._is_left = True, False
         while True:
@@ -120,8 +120,8 @@ class Loops:
                                       self.updates.precision, self.device):
                 batch_idx = counters.batch
                 size = data.count(self.data_loader, batch)
-                if data.num_drawn == 1:
-                    tell_miscount(self, batch, size)
+                if data.num_drawn == 1 and self.num_samples is num_samples:
+                    data.tell_miscount(self.data_loader, batch)
                 batch = to_device(batch, self.device, channels_last=self.settings.channels_last)
                 self.writer.step, self.writer.mode = counters.step + 1, "train"
                 self._batch, self._unfinished = (batch, batch_idx), size
@@ -166,8 +166,7 @@ class Loops:
 
     def evaluate(self, data_loader: Any) -> dict[str, Any]:
         """What this trainer's ``_valid_epoch`` says of the data of a loader."""
-        if self._is_left and self._unfinished:
-            self._finish_batch()
+        self._finish_left_batch()
         check_shared("the data to evaluate", data_loader)
         with evaluating_on(self, data_loader):
             if self.valid_metrics is not None:
@@ -200,6 +199,10 @@ class Loops:
         self.updates.begin(own)
         if self._exchange is not None:
             self._exchange.begin(own, size, is_own_count=self.train_data.is_own_count)
+
+    def _finish_left_batch(self) -> None:
+        if self._is_left and self._unfinished:
+            self._finish_batch()
 
     def _finish_batch(self) -> tuple[bool, bool]:
         """Counts a batch; whether there was a step, and whether it is the epoch's last."""

@@ -17,13 +17,13 @@ from base.optimizers import each, learning_rates, wants_closure, warn_of_untrain
 from base.schedulers import planned_steps, takes_value
 from base.together import check_shared
 from logger.console import VALID, plain_number
-from utils.batches import num_samples, shapes
+from logger.history import COUNTERS
 from utils.config.settings import DEFAULTS
 from utils.devices.processes import num_processes
 from utils.devices.sharding import is_sharded
 from utils.errors import ConfigError
 from utils.metric_tracker import MetricTracker
-from utils.rng import is_same, preserved
+from utils.rng import equal_states
 
 AROUND_OUR_LOOP = ("accumulate", "clip_grad_norm", "ema_decay", "max_steps", "precision",
                    "valid_steps")
@@ -67,6 +67,9 @@ def check_start(trainer: Any) -> None:
         return
     values = _try_validation(trainer)
     valid_names = None if values is None else list(values)
+    if trainer.mnt_metric in COUNTERS:
+        raise ConfigError(f"trainer.monitor watches {trainer.mnt_metric!r}, which each row of the "
+                          f"history has by itself; a value of your own is own_{trainer.mnt_metric}")
     if trainer.mnt_metric is not None:
         sets = [f"{VALID}{prefix}" for prefix, _ in named_loaders(trainer.valid_data_loader)]
         both = [name.removeprefix(prefix) for prefix in sets for name in valid_names or ()
@@ -112,15 +115,6 @@ def _check_processes(trainer: Any) -> None:
             loader.keeps_all = True
 
 
-def tell_miscount(trainer: Any, batch: Any, size: int) -> None:
-    """That the first batch does not tell how many samples it has: the loader knows of ``size``."""
-    is_known = not trainer.train_data.is_own_count and num_processes() == 1
-    if is_known and trainer.num_samples is num_samples and num_samples(batch) != size:
-        logger.warning("a batch that was made of %d samples, %s, is taken for one of %d, and the "
-                       "means over batches are weighted by that: say how many a batch has by "
-                       "num_samples in trainer/trainer.py", size, shapes(batch), num_samples(batch))
-
-
 def tell_unknown(trainer: Any, log: dict[str, Any]) -> None:
     """What could not be known before the first epoch: that the monitored value does not come.
 
@@ -150,15 +144,24 @@ def without_trace(trainer: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _put_back(parts: list[Any]) -> Iterator[None]:
-    """Undoes changes of the parts' states, except those of parameters and optimizers, of which no
-    copy is made."""
+    """Undoes changes of the parts' states, except those of networks' parameters and of torch's
+    optimizers, of which no copy is made."""
     before = [copy.deepcopy(_small_state(part)) for part in parts]
     try:
         yield
     finally:
         for part, state in zip(parts, before, strict=True):
-            if not is_same(state, _small_state(part)):
-                part.load_state_dict(state, *[False] * isinstance(part, nn.Module))
+            if state and not equal_states(state, _small_state(part)):
+                try:
+                    if isinstance(part, nn.Module):
+                        part.load_state_dict(state, strict=False)
+                    else:
+                        part.load_state_dict(state)
+                except Exception as error:  # of a buffer that has grown, say
+                    cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                    logger.warning("the trial of the validation changed a %s, whose state cannot "
+                                   "be put back (%s); trainer.sanity_batches=0 leaves it out",
+                                   type(part).__name__, cause)
 
 
 def _leaves(parts: dict[str, Any]) -> Iterator[Any]:
@@ -187,7 +190,7 @@ def _try_validation(trainer: Any) -> dict[str, Any] | None:
         return None
     loaders = trainer.valid_data_loader
     try:
-        with without_trace(trainer), _put_back([*_leaves(trainer._parts())]), preserved():
+        with _put_back([*_leaves(trainer._parts())]), without_trace(trainer):
             trainer.valid_data_loader = first_batches(loaders, count)
             values = {name: plain_number(value) for name, value in trainer.validate().items()}
         if hasattr(trainer.valid_metrics, "state_dict"):  # it is kept at a stop inside an epoch

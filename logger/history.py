@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,11 @@ FILE_NAME = "history.jsonl"
 # what a row has beside the log
 COUNTERS = ("epoch", "step", "seconds", "time", "memory_mb", "samples_per_second")
 logger = logging.getLogger(__name__)
+
+
+def own_names(log: dict[str, Any], taken: Iterable[str]) -> dict[str, Any]:
+    """The log, with ``own_`` before names that are taken."""
+    return {f"own_{name}" if name in taken else name: value for name, value in log.items()}
 
 
 class History:
@@ -50,14 +55,12 @@ class History:
 
     def renamed(self, log: dict[str, Any], epoch: int) -> dict[str, Any]:
         """The log of an epoch, with ``own_`` before names that its row has for something else."""
-        own = {name for name, value in log.items()
-               if name in COUNTERS and not (name == "epoch" and value == epoch)}
-        if own - self._told:
-            self._told |= own
-            logger.warning("the history has %s of its own: what the log calls so is %s there",
-                           ", ".join(sorted(own)), ", ".join(f"own_{one}" for one in sorted(own)))
-        return {"epoch": epoch} | {f"own_{name}" if name in own else name: value
-                                   for name, value in log.items()}
+        taken = sorted({*log} & {*COUNTERS} - {"epoch"})
+        if {*taken} - self._told:
+            self._told.update(taken)
+            logger.warning("each epoch has %s by itself: values of your own with these names are "
+                           "called %s", ", ".join(taken), ", ".join(map("own_{}".format, taken)))
+        return {"epoch": epoch} | own_names(log, taken) | {"epoch": epoch}
 
     def append(self, log: dict[str, Any], *, step: int, seconds: float) -> None:
         """Adds the row of an epoch.

@@ -9,8 +9,6 @@ from utils.errors import RunError
 if TYPE_CHECKING:
     import torch
 
-PLAIN = (str, bytes, int, float)
-
 
 def to_device(batch: Any, device: "torch.device", *, channels_last: bool = False) -> Any:
     """The batch with its tensors on ``device``; other things are left as they are.
@@ -81,29 +79,20 @@ def only_field(batch: Any) -> Any:
 def num_samples(batch: Any) -> int:
     """Samples in a batch: the length of its first tensor, or of a list with an entry for each.
 
-    A list of strings, of dicts, of tensors of different lengths, of (data, target) that do not have
-    the same, ... has an entry for each sample; what has the same length everywhere is taken for
-    several fields. Where nothing tells, it is 1.
+    What a batch has is taken for fields, one after the other. A field that is a list of strings, of
+    dicts, of tensors of different lengths, ... has an entry for each sample. Where no field tells,
+    a list has as many samples as entries, and anything else is one.
     """
     fields = _items(batch)
     if fields is None:
         return _size(batch)[0] or 1
-    for field in fields:  # what nearly all batches have, at once
-        if hasattr(field, "ndim") and field.ndim:
-            return field.shape[0]
-    is_list = isinstance(batch, (list, tuple))
-    if is_list and _is_of_samples(fields):
-        return len(fields)
-    guesses = []
+    guess = 0
     for field in fields:
         size, is_sure = _size(field)
         if size and is_sure:
             return size
-        guesses += [size] * bool(size)
-    if len(set(guesses)) > 1 and all(isinstance(field, (list, tuple)) for field in fields) and (
-            len({*map(len, fields)}) == 1):
-        return len(next(iter(fields)))  # of tensors, one for each sample
-    return guesses[0] if guesses else len(fields) if is_list and fields else 1
+        guess = guess or size
+    return guess or (len(fields) if isinstance(batch, (list, tuple)) else 0) or 1
 
 
 def after_samples(batches: Iterator[Any], skip_samples: int) -> Iterator[Any]:
@@ -157,40 +146,6 @@ def _items(batch: Any) -> Sequence[Any] | None:
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
         return [getattr(batch, field.name) for field in dataclasses.fields(batch)]
     return None
-
-
-def _is_of_samples(entries: Sequence[Any]) -> bool:
-    """Whether structures that are alike have no length in common, as they would if each was a field
-    of the batch."""
-    if len({_kind(entry) for entry in entries}) != 1 or _items(entries[0]) is None:
-        return False
-    lengths = {length for entry in entries for length in _lengths(entry)}
-    return len(lengths) > 1 or None in lengths
-
-
-def _kind(thing: Any) -> Any:
-    """What a thing is, to the number of dimensions of its tensors."""
-    if hasattr(thing, "ndim"):
-        return thing.ndim
-    items = _items(thing)
-    if items is None:
-        return type(thing)
-    return type(thing), *(thing if isinstance(thing, Mapping) else ()), *map(_kind, items)
-
-
-def _lengths(thing: Any) -> Iterator[int | None]:
-    """Of all tensors and lists of plain things in it; None for what has none."""
-    if hasattr(thing, "ndim"):
-        yield thing.shape[0] if thing.ndim else None
-        return
-    items = _items(thing)
-    if items is None:
-        yield None
-    elif isinstance(thing, (list, tuple)) and all(isinstance(item, PLAIN) for item in items):
-        yield len(items)
-    else:
-        for item in items:
-            yield from _lengths(item)
 
 
 def _size(field: Any) -> tuple[int, bool]:

@@ -42,8 +42,7 @@ class MetricTracker:
         if self.functions or self.whole_set:
             from utils.rng import OwnStream, isolated  # need torch, which takes seconds
 
-            self._stream = OwnStream(may_draw_later=bool(self.whole_set))
-            self._isolated = isolated
+            self._stream, self._isolated = OwnStream(may_draw_later=bool(self.whole_set)), isolated
         self.reset()
 
     def reset(self) -> None:
@@ -51,9 +50,10 @@ class MetricTracker:
         self._totals: dict[str, Any] = {}
         self._counts: dict[str, float] = dict.fromkeys(self.keys, 0)
         self._losses: list[str] = []
-        for metric in self.whole_set.values():
+        if self.whole_set:
             with self._isolated(0):
-                metric.reset()
+                for metric in self.whole_set.values():
+                    metric.reset()
         if self._stream is not None:
             self._stream.restart()
 
@@ -130,13 +130,14 @@ class MetricTracker:
         totals, counts = self._of_all_processes()
         means: dict[str, Any] = {key: float(totals[key]) / count
                                  for key, count in counts.items() if count}
-        for name, metric in self.whole_set.items() if means else ():
-            if _is_plain(metric) and num_processes() > 1:
-                raise RunError(f"{name}: {type(metric).__name__} cannot be computed over several "
-                               "processes: derive it from torchmetrics.Metric")
-            # not warned of what it saw before a resume
-            with self._isolated(0), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
+        if not means or not self.whole_set:
+            return means
+        with self._isolated(0), warnings.catch_warnings():  # none of what was seen before a resume
+            warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
+            for name, metric in self.whole_set.items():
+                if _is_plain(metric) and num_processes() > 1:
+                    raise RunError(f"{name}: {type(metric).__name__} cannot be computed over "
+                                   "several processes: derive it from torchmetrics.Metric")
                 means |= _flat(name, metric.compute(), getattr(metric, "entry_names", None))
         return means
 
@@ -171,7 +172,7 @@ class MetricTracker:
         if not any(self._counts.values()):
             return {}
         return {"totals": dict(self._totals), "counts": dict(self._counts), "losses": self._losses,
-                "last": dict(self.last),
+                "last": dict(self.last), "metrics": [*self.functions, *self.whole_set],
                 "stream": None if self._stream is None else self._stream.state_dict(),
                 "whole_set": {name: _state_of(metric) for name, metric in self.whole_set.items()}}
 
@@ -185,6 +186,8 @@ class MetricTracker:
         self._losses = list(state["losses"])
         if self._stream is not None and state["stream"] is not None:
             self._stream.load_state_dict(state["stream"])
+            if state.get("metrics") != [*self.functions, *self.whole_set]:
+                self._stream.watch()
         for name, metric in self.whole_set.items():
             if name in state["whole_set"]:
                 _load_state(metric, state["whole_set"][name])

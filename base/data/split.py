@@ -57,22 +57,25 @@ def check_labels(num_samples: int, stratify: Sequence[Any] | None,
 
 def _labels_of(option: str, given: Sequence[Any], indices: np.ndarray) -> np.ndarray:
     """Those of the samples with these indices."""
-    labels = np.asarray(given)
+    labels = values = np.asarray(given)
+    if labels.dtype.kind == "U":  # NaN among names has become one
+        values = np.asarray(given, dtype=object)
     if labels.ndim != 1:
         raise ValueError(f"{option}: expected a number or a name for each sample, got the shape "
                          f"{labels.shape}")
     labels = labels[indices]
     try:
-        is_known = labels == labels  # NaN is not equal to itself
-        np.unique(labels)
+        missing = np.array([one is None or one != one for one in values[indices].tolist()])
+        if not missing.any():
+            np.unique(labels)
     except TypeError as error:
         kinds = Counter(type(label).__name__ for label in labels.tolist())
         raise ValueError(f"{option}: expected numbers or names that can be sorted, got "
                          f"{', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
                          ) from error
-    if not is_known.all():
-        raise ValueError(f"{option}: {np.count_nonzero(~is_known)} samples have none (NaN), the "
-                         f"first is {indices[~is_known].min()}; give them one of their own, or "
+    if missing.any():
+        raise ValueError(f"{option}: {np.count_nonzero(missing)} samples have none (NaN or None), "
+                         f"the first is {indices[missing].min()}; give them one of their own, or "
                          "leave them out by indices")
     return labels
 

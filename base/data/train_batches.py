@@ -10,7 +10,8 @@ from torch.utils.data import IterableDataset
 
 from base.counters import Counters
 from base.data.sampler import has_length
-from utils.batches import after_samples, num_samples
+from utils.batches import after_samples, num_samples, shapes
+from utils.devices.processes import num_processes
 from utils.errors import RunError
 from utils.rng import RandomState, preserved
 
@@ -112,6 +113,18 @@ class TrainBatches:
         self.is_own_count = size is None
         self.size = size or num_samples(batch)
         return self.size
+
+    def tell_miscount(self, loader: Any, batch: Any) -> None:
+        """That the first batch of a run is not counted as the loader made it."""
+        size = None if self.is_own_count else self.size
+        sampler: Any = getattr(loader, "sampler", None)
+        if size is None and self.counters.samples == 0 and has_length(sampler):
+            size = min(loader.batch_size or 0, len(sampler))  # a loader of torch
+        if size and num_processes() == 1 and num_samples(batch) != size:
+            logger.warning("a batch that was made of %d samples, %s, is taken for one of %d, and "
+                           "the means over batches are weighted by that: say how many a batch has "
+                           "by num_samples in trainer/trainer.py", size, shapes(batch),
+                           num_samples(batch))
 
     def state_dict(self) -> dict[str, Any]:
         start, loader = self._start_of_pass, self._loader

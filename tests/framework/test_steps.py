@@ -321,3 +321,23 @@ def test_loop_left_between_validations_has_a_row_for_each(
     kind = type("Kind", (Leaves,), {"num_batches": num_batches})
     folder = train(tmp_path, kind=kind, valid_steps=100, epochs=3, **settings)
     assert [(row["epoch"], row["step"]) for row in history(folder)] == places
+
+
+class TwoLoops(ClippingTrainer):
+    """Goes on in a second loop where the first was left."""
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        self.model.train()
+        for last in (2, 99):
+            for batch_idx, batch in self.train_batches():
+                output, target, loss = self._train_step(batch, batch_idx)
+                self.train_metrics.update_batch(output, target, loss, len(target))
+                if batch_idx + 1 == last:
+                    break
+        return {**self.train_metrics.result(), **self.validate()}
+
+
+def test_second_loop_goes_on_where_the_first_was_left(tmp_path: Path) -> None:
+    two, one = (history(train(tmp_path / kind.__name__, kind=kind))
+                for kind in (TwoLoops, ClippingTrainer))
+    assert two == one

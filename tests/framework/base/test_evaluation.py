@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from base.evaluation import evaluating
 from tests.framework.tiny_run import (
@@ -170,3 +170,29 @@ def test_validation_that_draws_from_its_own_generator_is_the_same_each_time(
     folder = train(parts, stop_batch=7, **options)
     train(parts, resume=folder / "latest.pth", **options)
     assert history(folder) == rows
+
+
+class StopsWhereItWas(IterableDataset[Any]):
+    """Its state is where its last pass is; a state that was given is where the next one begins."""
+
+    def __init__(self) -> None:
+        self.place, self.first = 0, 0
+
+    def __iter__(self) -> Any:
+        first, self.first = self.first, 0
+        for self.place in range(first, 8):
+            yield torch.full((6,), float(self.place)), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place + 1}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first = state["place"]
+
+
+def test_validation_data_with_a_state_begins_anew_each_time(tmp_path: Any) -> None:
+    trainer = make_trainer(tmp_path, sanity_batches=1)
+    trainer.valid_data_loader = DataLoader(StopsWhereItWas(), 4)
+    for _ in range(3):
+        trainer.evaluate(trainer.valid_data_loader)
+        assert trainer.num_evaluated == 8

@@ -4,9 +4,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassF1Score
 
 from base import BaseDataLoader, Callback
@@ -19,7 +21,7 @@ from tests.framework.tiny_run import (
     same,
     train,
 )
-from utils.errors import ConfigError, RunError
+from utils.errors import CheckpointError, ConfigError, RunError
 from utils.metric_tracker import make_tracker
 
 
@@ -149,6 +151,25 @@ class DrawsAndCounts(ClippingTrainer):
         return {**super()._valid_epoch(epoch), "drawn": drawn, "count": self.own.count}
 
 
+class CountsCalls(Callback):
+    """Counts what the model is called with, as its hook."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_start(self, trainer: Any) -> None:
+        trainer.model.register_forward_hook(self)
+
+    def __call__(self, *call: Any) -> None:
+        self.count += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
 class Counter:
     def __init__(self) -> None:
         self.count = 0
@@ -162,9 +183,11 @@ class Counter:
 
 def test_trial_of_the_validation_changes_no_state_so_that_a_resume_is_exact(
         tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole", kind=DrawsAndCounts, sanity_batches=0)
-    folder = train(tmp_path / "parts", kind=DrawsAndCounts, stop_batch=7)
-    train(tmp_path / "parts", kind=DrawsAndCounts, resume=folder / "latest.pth")
+    def run(folder: str, **options: Any) -> Path:
+        return train(tmp_path / folder, kind=DrawsAndCounts, callbacks=(CountsCalls(),), **options)
+
+    whole, folder = run("whole", sanity_batches=0), run("parts", stop_batch=7)
+    run("parts", resume=folder / "latest.pth")
     assert history(folder) == history(whole)
     assert [row["val_count"] for row in history(folder)] == [1, 2]
     assert same(final_state(folder), final_state(whole))
@@ -187,16 +210,61 @@ def alike(samples: list[Any]) -> list[Any]:
     return [(data[:4], data[:4].softmax(0)) for data, _ in samples]
 
 
-@pytest.mark.parametrize(("kind", "collate", "is_told"), [
-    (OfSamples, list, False), (OfSamples, alike, True), (SaysHowMany, alike, False)])
+@pytest.mark.parametrize("make_loader", [BaseDataLoader, DataLoader])
+@pytest.mark.parametrize(("kind", "is_told"), [(OfSamples, True), (SaysHowMany, False)])
 def test_batch_that_does_not_tell_its_size_is_told(
-        tmp_path: Path, kind: Any, collate: Any, is_told: bool, capsys: Any) -> None:
+        tmp_path: Path, kind: Any, make_loader: Any, is_told: bool, capsys: Any) -> None:
     trainer = make_trainer(tmp_path, kind=kind, validation=0.0, epochs=1)
     trainer.model = nn.Linear(4, 4)
     trainer.train_metrics = make_tracker([], "cpu")
-    trainer.data_loader = BaseDataLoader(NoisyData(), 8, collate_fn=collate)
+    trainer.data_loader = make_loader(NoisyData(), 8, collate_fn=alike)
     trainer.train()
     text = "warning: a batch that was made of 8 samples, ((float32 (4,), float32 (4,)), "
     printed = capsys.readouterr().out
     assert (text in printed) is is_told
     assert printed.count("is taken for one of 4, and") == is_told
+
+
+class Unsteady(ClippingTrainer):
+    """Has what cannot be put back, or not compared, after the trial."""
+
+    def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        self.bank = nn.Module()
+        self.bank.register_buffer("seen", torch.zeros(0, 2))
+        self.late, self.numpy = Late(), Late({"v": np.zeros(2)})
+
+    def _valid_epoch(self, epoch: int) -> dict[str, Any]:
+        self.bank.seen = torch.cat([self.bank.seen, torch.zeros(1, 2)])
+        self.late.state = {"v": 1}
+        return super()._valid_epoch(epoch)
+
+
+class Late:
+    """A state that is there once it is needed, and that it needs then."""
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        self.state = state or {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = {"v": state["v"]}
+
+
+def test_state_that_cannot_be_put_back_is_told_and_the_run_goes_on(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = make_trainer(tmp_path, kind=Unsteady)
+    trainer.without_state = ("numpy",)
+    trainer.train()
+    assert "changed a Module, whose state cannot be put back (RuntimeError: " in caplog.text
+    trainer = make_trainer(tmp_path / "numpy", kind=Unsteady)
+    with pytest.raises(CheckpointError, match=r"numpy\.v: a numpy\.ndarray cannot be saved"):
+        trainer.train()
+
+
+def test_monitored_value_that_a_row_has_by_itself_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"watches 'seconds', which .* your own is own_seconds"):
+        train(tmp_path, monitor="min seconds")
+    assert not files_below(tmp_path)

@@ -19,7 +19,7 @@ from torchmetrics.text import CharErrorRate
 from tests.framework.toy.model.metric import accuracy
 from utils.errors import RunError
 from utils.metric_tracker import MetricTracker, make_tracker
-from utils.rng import RandomState, is_same, set_seed
+from utils.rng import RandomState, equal_states, set_seed
 
 OUTPUT = torch.randn(129, 4, generator=torch.Generator().manual_seed(1))
 TARGET = torch.randint(0, 4, (129,), generator=torch.Generator().manual_seed(2))
@@ -410,4 +410,4 @@ def test_draws_of_the_whole_set_change_no_training_and_are_the_same_each_time():
     random.random()
     torch.rand(3)
     assert values[0] == values[1] == tracked([Bootstrapped()], 50).result()
-    assert is_same(before, after)
+    assert equal_states(before, after)

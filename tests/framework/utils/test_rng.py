@@ -178,32 +178,33 @@ def test_own_stream_goes_on_where_it_was_saved(kind, num_uses):
 
 
 @pytest.mark.parametrize("kind", DRAWS)
-def test_resumed_stream_is_one_of_its_own_for_draws_that_are_new(kind):
-    before, resumed = OwnStream(), OwnStream()
+@pytest.mark.parametrize("before", [lambda: None, *DRAWS.values()])
+def test_stream_that_is_watched_again_is_one_of_its_own_for_draws_that_are_new(kind, before):
+    stream = OwnStream()
     for _ in range(2):
-        with before:
-            pass
-    resumed.load_state_dict(before.state_dict())
+        with stream:
+            before()
+    stream.watch()
     set_seed(5)
     undisturbed = draws()
     set_seed(5)
     for _ in range(2):
-        with resumed:
+        with stream:
             DRAWS[kind]()
     assert draws() == undisturbed
 
 
-def test_resumed_stream_stays_one_for_draws_that_do_not_come_at_once():
-    before, resumed = OwnStream(), OwnStream()
-    with before:
+def test_stream_that_is_watched_again_stays_one_for_draws_that_do_not_come_at_once():
+    stream = OwnStream()
+    with stream:
         draws()
-    resumed.load_state_dict(before.state_dict())
+    stream.watch()
     set_seed(5)
     undisturbed = draws()
     set_seed(5)
-    with resumed:
+    with stream:
         pass
-    with resumed:
+    with stream:
         draws()
     assert draws() == undisturbed
 

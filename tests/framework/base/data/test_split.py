@@ -129,8 +129,9 @@ def test_ratio_is_not_cut_by_the_rounding_of_floats():
 @pytest.mark.parametrize("option", ["stratify", "groups"])
 @pytest.mark.parametrize(("labels", "text"), [
     ([0.0, float("nan")] * 20, "20 samples have none .*the first is 1; "),
-    ([None, "a"] * 20, "can be sorted, got 20 (NoneType, 20 str|str, 20 NoneType)"),
-    ([None] * 40, "can be sorted, got 40 NoneType"),
+    (["a", float("nan")] * 20, "20 samples have none .*the first is 1; "),
+    ([None, "a"] * 20, "20 samples have none .*the first is 0; "),
+    (np.array([1, "a"] * 20, dtype=object), "can be sorted, got 20 (int, 20 str|str, 20 int)"),
     (np.zeros((40, 1)), r"for each sample, got the shape \(40, 1\)")])
 def test_samples_without_a_class_or_group_are_refused(option, labels, text):
     with pytest.raises(ValueError, match=f"{option}: .*{text}"):
