@@ -202,7 +202,7 @@ class BaseTrainer(Loops, ABC):
         for name, lr in rates.items():
             log.setdefault(name, lr)
         self.callbacks.call("on_epoch_end", self, epoch, log)
-        log = self.history.renamed(log, number)
+        log = self.history.renamed(log) | {"epoch": number}
         log = agreed_log(self, {key: plain_number(value) for key, value in log.items()})
         self.schedulers.after_validation(log, self.mnt_metric)
         is_best = self.best_monitor.update(log, self.counters.step)

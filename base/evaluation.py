@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from base.checkpoint.state import networks_in
-from base.data.train_batches import set_states, states_of
+from base.data.train_batches import generators_of, set_states, states_of
 from utils.batches import num_samples
 from utils.devices.parallel import without_processes
 from utils.devices.precision import autocast
@@ -46,7 +46,7 @@ def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
     if is_shared:
         kept = data_loader.keeps_all, data_loader.must_be_even
         data_loader.keeps_all, data_loader.must_be_even = True, is_sharded(trainer.model)
-    states = None if hasattr(data_loader, "place") else states_of(data_loader)
+    drawn_from = [(one, one.get_state()) for one in generators_of(data_loader)]
     previous, trainer.valid_data_loader = trainer.valid_data_loader, data_loader
     trainer.writer.step, trainer.writer.mode = trainer.counters.step, "valid"
     trained, trainer.model = trainer.model, without_processes(trainer.model) if (
@@ -58,8 +58,8 @@ def evaluating_on(trainer: Any, data_loader: Any) -> Iterator[None]:
             yield
     finally:
         trainer.valid_data_loader, trainer.model = previous, trained
-        if states is not None:  # the same each time: epochs are compared
-            set_states(data_loader, states | {"dataset": None})  # which begins anew by itself
+        for generator, state in drawn_from:  # the same each time: epochs are compared
+            generator.set_state(state)
         if is_shared:
             data_loader.keeps_all, data_loader.must_be_even = kept
 

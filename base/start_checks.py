@@ -17,7 +17,7 @@ from base.optimizers import each, learning_rates, wants_closure, warn_of_untrain
 from base.schedulers import planned_steps, takes_value
 from base.together import check_shared
 from logger.console import VALID, plain_number
-from logger.history import COUNTERS
+from logger.history import BESIDE_LOG
 from utils.config.settings import DEFAULTS
 from utils.devices.processes import num_processes
 from utils.devices.sharding import is_sharded
@@ -67,7 +67,7 @@ def check_start(trainer: Any) -> None:
         return
     values = _try_validation(trainer)
     valid_names = None if values is None else list(values)
-    if trainer.mnt_metric in COUNTERS:
+    if trainer.mnt_metric in BESIDE_LOG:
         raise ConfigError(f"trainer.monitor watches {trainer.mnt_metric!r}, which each row of the "
                           f"history has by itself; a value of your own is own_{trainer.mnt_metric}")
     if trainer.mnt_metric is not None:
@@ -151,7 +151,7 @@ def _put_back(parts: list[Any]) -> Iterator[None]:
         yield
     finally:
         for part, state in zip(parts, before, strict=True):
-            if state and not equal_states(state, _small_state(part)):
+            if not equal_states(state, _small_state(part)):
                 try:
                     if isinstance(part, nn.Module):
                         part.load_state_dict(state, strict=False)

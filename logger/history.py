@@ -12,8 +12,8 @@ from utils.errors import RunError
 from utils.files import replaced
 
 FILE_NAME = "history.jsonl"
-# what a row has beside the log
-COUNTERS = ("epoch", "step", "seconds", "time", "memory_mb", "samples_per_second")
+BESIDE_LOG = ("step", "seconds", "time", "memory_mb", "samples_per_second")  # of a row
+COUNTERS = ("epoch", *BESIDE_LOG)
 logger = logging.getLogger(__name__)
 
 
@@ -53,14 +53,14 @@ class History:
         seconds, self._before, self._since = self.seconds(), 0.0, None
         return seconds
 
-    def renamed(self, log: dict[str, Any], epoch: int) -> dict[str, Any]:
+    def renamed(self, log: dict[str, Any]) -> dict[str, Any]:
         """The log of an epoch, with ``own_`` before names that its row has for something else."""
-        taken = sorted({*log} & {*COUNTERS} - {"epoch"})
+        taken = sorted({*log} & {*BESIDE_LOG})
         if {*taken} - self._told:
             self._told.update(taken)
             logger.warning("each epoch has %s by itself: values of your own with these names are "
                            "called %s", ", ".join(taken), ", ".join(map("own_{}".format, taken)))
-        return {"epoch": epoch} | own_names(log, taken) | {"epoch": epoch}
+        return own_names(log, taken)
 
     def append(self, log: dict[str, Any], *, step: int, seconds: float) -> None:
         """Adds the row of an epoch.

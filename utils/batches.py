@@ -80,8 +80,8 @@ def num_samples(batch: Any) -> int:
     """Samples in a batch: the length of its first tensor, or of a list with an entry for each.
 
     What a batch has is taken for fields, one after the other. A field that is a list of strings, of
-    dicts, of tensors of different lengths, ... has an entry for each sample. Where no field tells,
-    a list has as many samples as entries, and anything else is one.
+    dicts, of tensors of different lengths, ... has an entry for each sample, and so has a batch of
+    strings or numbers. Where nothing tells, it is 1.
     """
     fields = _items(batch)
     if fields is None:
@@ -92,7 +92,11 @@ def num_samples(batch: Any) -> int:
         if size and is_sure:
             return size
         guess = guess or size
-    return guess or (len(fields) if isinstance(batch, (list, tuple)) else 0) or 1
+    if not guess and isinstance(batch, (list, tuple)) and all(
+            isinstance(field, (str, bytes, int, float)) or getattr(field, "ndim", None) == 0
+            for field in fields):
+        guess = len(fields)
+    return guess or 1
 
 
 def after_samples(batches: Iterator[Any], skip_samples: int) -> Iterator[Any]:

@@ -40,9 +40,9 @@ class MetricTracker:
         self.observers: list[Callable[[Any, Any], None]] = []
         self._stream: Any = None
         if self.functions or self.whole_set:
-            from utils.rng import OwnStream, isolated  # need torch, which takes seconds
+            from utils.rng import OwnStream  # needs torch, which takes seconds
 
-            self._stream, self._isolated = OwnStream(may_draw_later=bool(self.whole_set)), isolated
+            self._stream = OwnStream(may_draw_later=bool(self.whole_set))
         self.reset()
 
     def reset(self) -> None:
@@ -51,7 +51,9 @@ class MetricTracker:
         self._counts: dict[str, float] = dict.fromkeys(self.keys, 0)
         self._losses: list[str] = []
         if self.whole_set:
-            with self._isolated(0):
+            from utils.rng import isolated
+
+            with isolated(0):
                 for metric in self.whole_set.values():
                     metric.reset()
         if self._stream is not None:
@@ -132,7 +134,9 @@ class MetricTracker:
                                  for key, count in counts.items() if count}
         if not means or not self.whole_set:
             return means
-        with self._isolated(0), warnings.catch_warnings():  # none of what was seen before a resume
+        from utils.rng import isolated
+
+        with isolated(0), warnings.catch_warnings():  # what it saw before a resume is not counted
             warnings.filterwarnings("ignore", ".*was called before the ``update``.*")
             for name, metric in self.whole_set.items():
                 if _is_plain(metric) and num_processes() > 1:

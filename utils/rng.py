@@ -98,21 +98,18 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(python_state)
 
 
-SWAPPED = ("none", "torch", "all")  # the generators of an OwnStream, each more than those before
-
-
 class OwnStream:
     """Context whose draws come from a stream of its own; the one outside does not notice.
 
     All generators are swapped at the first use after a ``restart`` or a ``watch``, which takes
-    0.4 ms; then those from which was drawn so far: all, torch's, which takes 10 us, or none.
+    0.4 ms; then those from which was drawn there: all, torch's, which takes 10 us, or none.
 
     Args:
         may_draw_later: swap torch's at each use, for what may draw without having done so at first.
     """
 
     def __init__(self, *, may_draw_later: bool = False) -> None:
-        self._least = "torch" if may_draw_later else "none"
+        self._may_draw_later = may_draw_later
         self._generators = RandomState()
         self.restart()
 
@@ -120,7 +117,11 @@ class OwnStream:
         """The next use draws the same numbers as the first one did."""
         with isolated(0):
             self._own = self._generators.state_dict()
-        self._swapped, self._is_first, self._at_least = "all", True, self._least
+        self.watch()
+
+    def watch(self) -> None:
+        """What draws here from now on may be another thing than before."""
+        self._swapped, self._is_first = "all", True
 
     def __enter__(self) -> None:
         if self._swapped == "none":
@@ -136,9 +137,9 @@ class OwnStream:
         self._own = before | now
         if self._is_first:
             drawn = {key for key in now if not equal_states(before.get(key), now[key])}
-            found = "all" if drawn & {"numpy", "python"} else "torch" if drawn else "none"
             self._is_first = False
-            self._swapped = max(found, self._at_least, key=SWAPPED.index)
+            self._swapped = "all" if drawn & {"numpy", "python"} else (
+                "torch" if drawn or self._may_draw_later else "none")
 
     def state_dict(self) -> dict[str, Any]:
         return {"own": self._own, "swapped": self._swapped, "is_first": self._is_first}
@@ -146,11 +147,6 @@ class OwnStream:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._own = dict(state["own"])
         self._swapped, self._is_first = state.get("swapped", "all"), state["is_first"]
-
-    def watch(self) -> None:
-        """What draws here from now on may be another thing than before."""
-        if not self._is_first:
-            self._swapped, self._is_first, self._at_least = "all", True, self._swapped
 
     def _state(self) -> dict[str, Any]:
         return self._generators.state_dict() if self._swapped == "all" else _torch_state()

@@ -119,7 +119,7 @@ class TrainBatches:
         size = None if self.is_own_count else self.size
         sampler: Any = getattr(loader, "sampler", None)
         if size is None and self.counters.samples == 0 and has_length(sampler):
-            size = min(loader.batch_size or 0, len(sampler))  # a loader of torch
+            size = min(getattr(loader, "batch_size", None) or 0, len(sampler))
         if size and num_processes() == 1 and num_samples(batch) != size:
             logger.warning("a batch that was made of %d samples, %s, is taken for one of %d, and "
                            "the means over batches are weighted by that: say how many a batch has "
@@ -197,7 +197,7 @@ class TrainBatches:
         self._setup = setup
 
 
-def _generators(loader: Any) -> list[torch.Generator]:
+def generators_of(loader: Any) -> list[torch.Generator]:
     """Those that a loader of torch's and its samplers draw from, each once."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     owners = [loader, getattr(loader, "sampler", None), batch_sampler,
@@ -209,13 +209,13 @@ def _generators(loader: Any) -> list[torch.Generator]:
 def states_of(loader: Any) -> dict[str, Any]:
     """The states of a loader's own random generators, and of its data set, if it has one."""
     dataset: Any = getattr(loader, "dataset", None)
-    return {"generators": [generator.get_state() for generator in _generators(loader)],
+    return {"generators": [generator.get_state() for generator in generators_of(loader)],
             "dataset": dataset.state_dict() if hasattr(dataset, "load_state_dict") else None}
 
 
 def set_states(loader: Any, states: dict[str, Any]) -> None:
     """Sets them back to where they were."""
-    for generator, state in zip(_generators(loader), states["generators"], strict=False):
+    for generator, state in zip(generators_of(loader), states["generators"], strict=False):
         generator.set_state(state)
     if states["dataset"] is not None:
         loader.dataset.load_state_dict(states["dataset"])

@@ -80,7 +80,7 @@ def test_memory_format_is_for_images_only() -> None:
     (({"x": torch.zeros(8), "max": 5}, {"x": torch.zeros(24), "max": 7}), 8),
     (((torch.zeros(8), None), (torch.zeros(8), None)), 8),
     ({"extra": torch.zeros(0, 4), "data": torch.zeros(8, 6)}, 8),
-    ([torch.tensor(7)] * 5, 5), ([np.float32(7)] * 5, 5), ([b"ab"] * 5, 5), ([object()] * 5, 5),
+    ([torch.tensor(7)] * 5, 5), ([np.float32(7)] * 5, 5), ([b"ab"] * 5, 5), ([object()] * 5, 1),
     (({"ids": torch.zeros(6, 2), "mask": torch.zeros(6)},) * 3, 6),
     (((torch.zeros(6, 2), torch.zeros(6)), (torch.zeros(6), torch.zeros(6, 1))), 6),
     (((torch.zeros(6, 2), ["text"] * 6), (torch.zeros(6, 2), ["text"] * 6)), 6),

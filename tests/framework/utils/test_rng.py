@@ -194,21 +194,6 @@ def test_stream_that_is_watched_again_is_one_of_its_own_for_draws_that_are_new(k
     assert draws() == undisturbed
 
 
-def test_stream_that_is_watched_again_stays_one_for_draws_that_do_not_come_at_once():
-    stream = OwnStream()
-    with stream:
-        draws()
-    stream.watch()
-    set_seed(5)
-    undisturbed = draws()
-    set_seed(5)
-    with stream:
-        pass
-    with stream:
-        draws()
-    assert draws() == undisturbed
-
-
 def test_restarted_stream_draws_its_first_numbers_again():
     stream = OwnStream()
     with stream:
